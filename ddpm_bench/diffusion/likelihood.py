@@ -1,0 +1,65 @@
+"""The bound on the negative log-likelihood, term by term, in nats per image.
+
+−ln p(x_0) ≤ L_T + Σ_{t≥2} L_{t−1} + L_0, and each L_{t−1} = variance cost + mean cost. With an isotropic σ² that does not
+depend on the image the network enters L_{t−1} through |x_0 − x̂_0|² alone, so one scored error serves every such σ².
+
+Source: Ho et al. 2020, eq. 5 and 8.
+"""
+
+from __future__ import annotations
+
+import math
+
+import torch
+from torch import Tensor
+
+from ddpm_bench.diffusion.gaussians import kl_mean_part, kl_variance_part, log_density, log_prob_discretised
+from ddpm_bench.diffusion.process import Process
+
+
+def prior_kl(x_0: Tensor, process: Process) -> Tensor:
+    """L_T = KL(q(x_T | x_0) ‖ N(0, I)) = ½ [ᾱ_T |x_0|² − D ᾱ_T − D ln(1−ᾱ_T)], nats, float64 [B].
+
+    x_0: [B, C, H, W] in the scale of the network. Source: Ho et al. 2020, eq. 5 (L_T) with eq. 4.
+    """
+    flat = x_0.to(torch.float64).flatten(1)
+    alpha_bar, rest = process.alpha_bar[-1], process.one_minus_alpha_bar[-1]
+    return 0.5 * (alpha_bar * flat.square().sum(1) - flat.shape[1] * (alpha_bar + torch.log(rest)))
+
+
+def variance_cost(process: Process, log_sigma2: Tensor) -> Tensor:
+    """½ [β̃_t/σ²_t − 1 + ln(σ²_t/β̃_t)], nats per dimension, float64 [S]; 0 at the first step, which is L_0.
+
+    log_sigma2: ln σ²_t, float64 [S]. The part of L_{t−1} that no network can avoid.
+    """
+    cost = torch.zeros_like(process.beta)
+    cost[1:] = kl_variance_part(torch.log(process.beta_tilde[1:]), log_sigma2[1:])
+    return cost
+
+
+def mean_cost(process: Process, log_sigma2: Tensor, squared_error: Tensor) -> Tensor:
+    """c_t² |x_0 − x̂_0|² / (2 σ²_t), nats, float64 [..., S]; 0 at the first step, which is L_0.
+
+    log_sigma2: float64 [S]; squared_error: |x_0 − x̂_0|² summed over dimensions, [..., S].
+    Source: Ho et al. 2020, eq. 8 with eq. 7.
+    """
+    distance = process.posterior_x_0**2 * squared_error.to(torch.float64)
+    cost = kl_mean_part(distance, log_sigma2)
+    cost[..., 0] = 0.0
+    return cost
+
+
+def decoder_nll(target: Tensor, mean: Tensor, log_sigma2: Tensor, levels: int | None) -> Tensor:
+    """L_0 = −ln p_θ(x_0 | x_1), summed over dimensions, nats, [B].
+
+    target: integer levels 0…K−1, or real values where levels is None (then the density decoder); mean: μ_θ(x_1, 1),
+    [B, C, H, W]; log_sigma2: ln σ²_1, broadcastable. Source: Ho et al. 2020, eq. 13.
+    """
+    if levels is None:
+        return -log_density(target.to(mean.dtype), mean, log_sigma2).flatten(1).sum(1)
+    return -log_prob_discretised(target, mean, log_sigma2, levels).flatten(1).sum(1)
+
+
+def bits_per_dim(nats: Tensor, num_dims: int) -> Tensor:
+    """nats per image → bits per dimension."""
+    return nats / (num_dims * math.log(2.0))

@@ -1,0 +1,45 @@
+"""The reverse process p_θ(x_{t−1} | x_t): network output → x̂_0 → mean and log-variance."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from torch import Tensor
+
+from ddpm_bench.diffusion.predictions import Prediction
+from ddpm_bench.diffusion.process import Process
+
+
+def _clip(pred_x_0: Tensor) -> Tensor:
+    return pred_x_0.clamp(-1.0, 1.0)
+
+
+def _keep(pred_x_0: Tensor) -> Tensor:
+    return pred_x_0
+
+
+THRESHOLDINGS: dict[str, Callable[[Tensor], Tensor]] = {"clip": _clip, "none": _keep}
+"""What is done to x̂_0 before it is used: clip to the data's range [−1, 1], or nothing."""
+
+
+def split_head(output: Tensor, channels: int) -> tuple[Tensor, Tensor | None]:
+    """The prediction and, where the network has one, the variance head: output [B, C or 2C, H, W]."""
+    if output.shape[1] == channels:
+        return output, None
+    return output[:, :channels], output[:, channels:]
+
+
+def p_x_0(
+    output: Tensor, x_t: Tensor, t: Tensor, process: Process, prediction: Prediction, thresholding: str
+) -> Tensor:
+    """x̂_0 from the network's prediction, after thresholding, [B, C, H, W].
+
+    One rule for all predictions: the mean of p_θ is formed from this x̂_0.
+    Source: Ho et al. 2020, eq. 15; their code, GaussianDiffusion2.p_mean_variance, clip_denoised.
+    """
+    return THRESHOLDINGS[thresholding](prediction.to_x_0(output, x_t, t, process))
+
+
+def p_mean(pred_x_0: Tensor, x_t: Tensor, t: Tensor, process: Process) -> Tensor:
+    """μ_θ(x_t, t) = μ̃_t(x_t, x̂_0), [B, C, H, W]. Source: Ho et al. 2020, eq. 7 and 11."""
+    return process.q_posterior_mean(pred_x_0, x_t, t)

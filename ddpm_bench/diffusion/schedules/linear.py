@@ -1,0 +1,46 @@
+"""The linear schedule."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from ddpm_bench.diffusion.schedules import Schedule
+from ddpm_bench.errors import require
+from ddpm_bench.registry import register
+
+
+@register
+@dataclass(frozen=True, kw_only=True)
+class Linear(Schedule):
+    """β_t linear in t.
+
+    β_t = (first + (last − first) (t − 1)/(T − 1)) · 1000/T; without `scale` the factor 1000/T is left out, so that
+    another T than 1000 ends at another noise level.
+
+    Source: Ho et al. 2020, § 4 (the ends); Nichol & Dhariwal 2021, their code get_named_beta_schedule (the scaling).
+    """
+
+    first: float = 1e-4
+    """β_1 at T = 1000."""
+    last: float = 0.02
+    """β_T at T = 1000."""
+    scale: bool = True
+    """Multiply by 1000/T, so that ᾱ_T hardly depends on T."""
+
+    def __post_init__(self) -> None:
+        require(0 < self.first < 1, "first", f"must lie between 0 and 1, got {self.first}")
+        require(0 < self.last < 1, "last", f"must lie between 0 and 1, got {self.last}")
+
+    def betas(self, num_timesteps: int) -> Tensor:
+        """β_t, float64 [T]. Raises ValueError for T ≤ 20 when scaled: there the last β reaches 1."""
+        factor = 1000.0 / num_timesteps if self.scale else 1.0
+        if self.scale and factor * max(self.first, self.last) >= 1:
+            raise ValueError(
+                f"the scaled linear schedule needs more than {1000 * max(self.first, self.last):g} timesteps, got "
+                f"{num_timesteps}: its last beta, {max(self.first, self.last):g} · 1000/T, reaches 1; use more "
+                'timesteps, { name = "linear", scale = false } or cosine'
+            )
+        return torch.linspace(self.first * factor, self.last * factor, num_timesteps, dtype=torch.float64)

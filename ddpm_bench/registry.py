@@ -1,0 +1,205 @@
+"""A directory is an axis, a file is an entry: what exists, found without importing it.
+
+An entry is a frozen keyword-only dataclass below the base class of its axis: its fields are its TOML parameters, its
+identity and its documentation. The name of its file is its registered name. Others add entries through the
+entry-point group `ddpm_bench.<directory>` (named `package/name`) or a suite's `plugins = ["file.py"]`.
+"""
+
+from __future__ import annotations
+
+import ast
+import dataclasses
+import hashlib
+import importlib
+import importlib.util
+import inspect
+import sys
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import cache
+from importlib.metadata import EntryPoint, entry_points
+from pathlib import Path
+from typing import Any, ClassVar, TypeVar
+
+from ddpm_bench.errors import UserError, suggestion
+from ddpm_bench.identity import identity_fields
+
+
+@dataclass(frozen=True)
+class Axis:
+    """One axis: its directory (and entry-point group), the package that holds it, and its key in a suite."""
+
+    directory: str
+    package: str
+    key: str
+
+
+AXES = {
+    axis.directory: axis
+    for axis in (
+        Axis("schedules", "ddpm_bench.diffusion.schedules", "schedule"),
+        Axis("predictions", "ddpm_bench.diffusion.predictions", "prediction"),
+        Axis("variances", "ddpm_bench.diffusion.variances", "variance"),
+        Axis("weightings", "ddpm_bench.diffusion.weightings", "weighting"),
+        Axis("losses", "ddpm_bench.diffusion.losses", "loss"),
+        Axis("samplers", "ddpm_bench.diffusion.samplers", "sampler"),
+        Axis("networks", "ddpm_bench.networks", "network"),
+        Axis("datasets", "ddpm_bench.datasets", "dataset"),
+        Axis("extractors", "ddpm_bench.extractors", "extractor"),
+        Axis("metrics", "ddpm_bench.metrics", "metric"),
+        Axis("variants", "ddpm_bench.variants", "variant"),
+    )
+}
+
+_registered: dict[tuple[str, str], Any] = {}
+_plugin_package: str | None = None
+
+T = TypeVar("T")
+
+
+class Entry:
+    """Base of all entries. `class Schedule(Entry, axis="schedules")` makes the base class of an axis."""
+
+    axis: ClassVar[str]
+    name: ClassVar[str]
+    version: ClassVar[int] = 1
+    """Raised by hand when the numbers of this entry move; part of every key it enters."""
+
+    def __init_subclass__(cls, axis: str | None = None, **kwargs: Any):
+        super().__init_subclass__(**kwargs)
+        if axis is not None:
+            cls.axis = axis
+
+    def identity(self) -> dict[str, Any]:
+        """Name, version and parameters; for an entry that is not ddpm_bench's own also the digest of its code."""
+        identity = {"name": self.name, "version": self.version, **identity_fields(self)}
+        if not type(self).__module__.startswith("ddpm_bench."):
+            identity["source"] = source_digest(type(self))
+        return identity
+
+    def parameters(self) -> dict[str, Any]:
+        """The parameters that differ from their defaults: what a label shows."""
+        found = {}
+        for field in dataclasses.fields(self):  # type: ignore[arg-type]
+            value = getattr(self, field.name)
+            default = field.default if field.default_factory is dataclasses.MISSING else field.default_factory()
+            if default is dataclasses.MISSING or value != default:
+                found[field.name] = value
+        return found
+
+    def refuse(self, cell: Any) -> str | None:
+        """Why this entry makes the cell (a `spec.Cell`) illegal, or None. Every entry of a cell is asked."""
+        return None
+
+
+def source_digest(cls: type) -> str:
+    """SHA-256 of the syntax tree of the module that defines the class: comments and layout do not count."""
+    tree = ast.parse(inspect.getsource(sys.modules[cls.__module__]))
+    return hashlib.sha256(ast.dump(tree).encode()).hexdigest()
+
+
+def axis_of(name: str) -> Axis:
+    """The axis by its directory ("schedules") or its suite key ("schedule"). Raises UserError."""
+    for axis in AXES.values():
+        if name in (axis.directory, axis.key):
+            return axis
+    raise UserError(f'unknown axis "{name}"{suggestion(name, [*AXES, *(a.key for a in AXES.values())])}')
+
+
+def register(thing: T) -> T:
+    """Register an entry class (or a variant function) under the name of its file. Goes above `@dataclass`.
+
+    Raises TypeError for a class without axis base, a missing docstring, or a name that is taken.
+    """
+    module: str = thing.__module__
+    axis = thing.axis if isinstance(thing, type) and issubclass(thing, Entry) else "variants"
+    if axis != "variants" and not dataclasses.is_dataclass(thing):
+        raise TypeError(f"{module}: {thing!r} is not a dataclass; put @register above @dataclass")
+    if axis == "variants" and isinstance(thing, type):
+        raise TypeError(f"{module}: {thing!r} has no axis; subclass Schedule, Loss, … of ddpm_bench")
+    name = module.rpartition(".")[2]
+    if not module.startswith("ddpm_bench.") and _plugin_package:
+        name = f"{_plugin_package}/{name}"
+    written = inspect.cleandoc(thing.__doc__ or "")
+    if not written or written.startswith(f"{getattr(thing, '__name__', '')}("):
+        raise TypeError(f"{module}: {thing!r} needs a written docstring")
+    taken = _registered.get((axis, name))
+    if taken is not None and taken.__module__ != module:
+        raise TypeError(f'{axis}: the name "{name}" of {module} is taken by {taken.__module__}')
+    thing.name = name  # type: ignore[attr-defined]
+    _registered[axis, name] = thing
+    return thing
+
+
+@cache
+def _own_names(axis: Axis) -> tuple[str, ...]:
+    spec = importlib.util.find_spec(axis.package.partition(".")[0])
+    assert spec is not None and spec.submodule_search_locations
+    folder = Path(spec.submodule_search_locations[0], *axis.package.split(".")[1:])
+    return tuple(sorted(path.stem for path in folder.glob("*.py") if not path.stem.startswith("_")))
+
+
+@cache
+def _entry_points(axis: Axis) -> dict[str, EntryPoint]:
+    found = {}
+    for point in entry_points(group=f"ddpm_bench.{axis.directory}"):
+        package = point.dist.name if point.dist else point.module.partition(".")[0]
+        found[f"{package}/{point.name}"] = point
+    return found
+
+
+def names(axis_name: str) -> list[str]:
+    """The registered names of an axis: ddpm_bench's files, then entry points and loaded plugins. Imports none."""
+    axis = axis_of(axis_name)
+    own = _own_names(axis)
+    others = {name for directory, name in _registered if directory == axis.directory} | set(_entry_points(axis))
+    return [*own, *sorted(others - set(own))]
+
+
+def get(axis_name: str, name: str) -> Any:
+    """The entry class (or variant function), imported when first asked for. Raises UserError for an unknown name."""
+    global _plugin_package
+    axis = axis_of(axis_name)
+    if (axis.directory, name) not in _registered:
+        if name in _own_names(axis):
+            importlib.import_module(f"{axis.package}.{name}")
+        elif name in _entry_points(axis):
+            _plugin_package = name.partition("/")[0]
+            try:
+                _entry_points(axis)[name].load()
+            except Exception as cause:
+                raise UserError(f'the plugin {axis.key} "{name}" cannot be imported: {cause!r}') from cause
+            finally:
+                _plugin_package = None
+        if (axis.directory, name) not in _registered:
+            raise UserError(f'unknown {axis.key} "{name}"{suggestion(name, names(axis_name))}')
+    return _registered[axis.directory, name]
+
+
+def load_plugin_file(path: Path) -> None:
+    """Import a user's own file (a suite's `plugins`), whose entries are named after it.
+
+    Raises UserError with the cause when it cannot be imported.
+    """
+    path = path.resolve()
+    if not path.is_file():
+        raise UserError(f"plugin {path}: no such file")
+    loaded = sys.modules.get(path.stem)
+    if loaded is not None and getattr(loaded, "__file__", None) == str(path):
+        return
+    if loaded is not None or importlib.util.find_spec(path.stem) is not None:
+        raise UserError(f'plugin {path}: a module named "{path.stem}" exists already; rename the file')
+    spec = importlib.util.spec_from_file_location(path.stem, path)
+    assert spec is not None and spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[path.stem] = module
+    try:
+        spec.loader.exec_module(module)
+    except Exception as cause:
+        del sys.modules[path.stem]
+        raise UserError(f"plugin {path} cannot be imported: {cause!r}") from cause
+
+
+def first_line(thing: Callable[..., Any] | type) -> str:
+    """The first line of an entry's docstring."""
+    return inspect.cleandoc(thing.__doc__ or "").partition("\n")[0]
