@@ -73,8 +73,8 @@ class Stream:
 
 
 def _to_unit(high: Tensor, low: Tensor) -> Tensor:
-    """53 random bits to the middle of their cell in (0, 1)."""
-    return ((high * 2**21 + (low >> 11)).to(torch.float64) + 0.5) * 2.0**-53
+    """52 random bits to the middle of their cell in (0, 1); with 53 the last cell's middle would round to 1."""
+    return ((high * 2**20 + (low >> 12)).to(torch.float64) + 0.5) * 2.0**-52
 
 
 def _box_muller(a: Tensor, b: Tensor) -> tuple[Tensor, Tensor]:

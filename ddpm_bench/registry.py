@@ -64,6 +64,8 @@ class Entry:
     name: ClassVar[str]
     version: ClassVar[int] = 1
     """Raised by hand when the numbers of this entry move; part of every key it enters."""
+    symbol: ClassVar[str | None] = None
+    """How labels write the entry (ε for epsilon); None: its name."""
 
     def __init_subclass__(cls, axis: str | None = None, **kwargs: Any):
         super().__init_subclass__(**kwargs)
@@ -203,3 +205,19 @@ def load_plugin_file(path: Path) -> None:
 def first_line(thing: Callable[..., Any] | type) -> str:
     """The first line of an entry's docstring."""
     return inspect.cleandoc(thing.__doc__ or "").partition("\n")[0]
+
+
+def field_documents(cls: type) -> dict[str, str]:
+    """Field name → the docstring that stands below it in the source."""
+    found = {}
+    for base in reversed(cls.__mro__):
+        if not dataclasses.is_dataclass(base):
+            continue
+        tree = ast.parse(inspect.cleandoc(inspect.getsource(base))).body[0]
+        assert isinstance(tree, ast.ClassDef)
+        for node, after in zip(tree.body, tree.body[1:], strict=False):
+            document = after.value if isinstance(after, ast.Expr) else None
+            if isinstance(node, ast.AnnAssign) and isinstance(node.target, ast.Name):
+                if isinstance(document, ast.Constant) and isinstance(document.value, str):
+                    found[node.target.id] = inspect.cleandoc(document.value)
+    return found

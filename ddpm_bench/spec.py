@@ -21,6 +21,7 @@ from ddpm_bench.diffusion.samplers import Sampler
 from ddpm_bench.diffusion.schedules import Schedule
 from ddpm_bench.diffusion.variances import FirstStep, Variance
 from ddpm_bench.errors import FieldError, require
+from ddpm_bench.fields import coerce
 from ddpm_bench.networks import Network
 from ddpm_bench.registry import Entry, get
 
@@ -191,7 +192,8 @@ class Reverse:
     variance: Variance
     first_step: FirstStep
     sampler: Sampler
-    timesteps: tuple[int, ...]
+    timesteps: tuple[int, ...] | None
+    """The t (1-based) that the chain walks; None: all of them."""
     thresholding: str
     weights: Literal["ema", "raw"]
 
@@ -201,7 +203,7 @@ def bind(cell: Cell) -> tuple[Training, Reverse]:
 
     A loss that uses σ² and leaves its field `variance` out gets the cell's own, with the cell's first-step rule.
     """
-    loss = cell.diffusion.loss
+    loss, kept = cell.diffusion.loss, cell.kept_timesteps()
     if "variance" in {item.name for item in dataclasses.fields(loss)} and loss.variance is None:  # type: ignore[arg-type]
         loss = replace(loss, variance=cell.reverse.variance, first_step=cell.reverse.first_step)  # type: ignore[type-var]
     options = {
@@ -224,7 +226,7 @@ def bind(cell: Cell) -> tuple[Training, Reverse]:
         variance=cell.reverse.variance,
         first_step=cell.reverse.first_step,
         sampler=cell.reverse.sampler,
-        timesteps=tuple(cell.kept_timesteps()),
+        timesteps=tuple(kept) if len(kept) < cell.diffusion.timesteps else None,
         thresholding=cell.thresholding,
         weights=cell.reverse.weights,
     )
@@ -257,6 +259,36 @@ class Evaluation:
             raise FieldError("metrics", "is empty: nothing would be measured")
 
 
-def chain(process: Process, timesteps: tuple[int, ...]) -> Process:
-    """The chain over the kept t."""
-    return respace(process, torch.tensor(timesteps, dtype=torch.int64))
+def chain(process: Process, timesteps: tuple[int, ...] | None) -> Process:
+    """The chain over the kept t (1-based); the whole process for None."""
+    return process if timesteps is None else respace(process, torch.tensor(timesteps, dtype=torch.int64))
+
+
+def plain(value: Any) -> Any:
+    """A canonical identity as a suite would write it: without the versions and source digests of entries."""
+    if isinstance(value, dict):
+        return {k: plain(v) for k, v in value.items() if not ("name" in value and k in ("version", "source"))}
+    return [plain(item) for item in value] if isinstance(value, list) else value
+
+
+def rebuild(annotation: Any, identity: Any) -> Any:
+    """The object of a canonical identity (from a manifest or plan.json). Raises ValueError if it does not fit."""
+    problems: list[str] = []
+    value = coerce(annotation, plain(identity), "", lambda path, text: problems.append(f"{path} {text}".strip(" .")))
+    if problems:
+        raise ValueError("; ".join(problems))
+    return value
+
+
+def rebuild_training(identity: dict[str, Any]) -> Training:
+    """The `Training` of a canonical identity."""
+    hints = {"dataset": Dataset, "network": Network, "schedule": Schedule, "prediction": Prediction, "loss": Loss}
+    entries = {name: rebuild(axis, identity[name]) for name, axis in hints.items()}
+    return Training(**{**identity, **entries})
+
+
+def rebuild_reverse(identity: dict[str, Any]) -> Reverse:
+    """The `Reverse` of a canonical identity."""
+    entries = {name: rebuild(axis, identity[name]) for name, axis in (("variance", Variance), ("sampler", Sampler))}
+    timesteps = None if identity["timesteps"] is None else tuple(identity["timesteps"])
+    return Reverse(**{**identity, **entries, "timesteps": timesteps})

@@ -23,8 +23,9 @@ def prior_kl(x_0: Tensor, process: Process) -> Tensor:
     x_0: [B, C, H, W] in the scale of the network. Source: Ho et al. 2020, eq. 5 (L_T) with eq. 4.
     """
     flat = x_0.to(torch.float64).flatten(1)
-    alpha_bar, rest = process.alpha_bar[-1], process.one_minus_alpha_bar[-1]
-    return 0.5 * (alpha_bar * flat.square().sum(1) - flat.shape[1] * (alpha_bar + torch.log(rest)))
+    alpha_bar = process.alpha_bar[-1]
+    # log1p of ᾱ_T, which is tiny: rounding 1 − ᾱ_T first leaves six digits of L_T for cosine with T = 4000.
+    return 0.5 * (alpha_bar * flat.square().sum(1) - flat.shape[1] * (alpha_bar + torch.log1p(-alpha_bar)))
 
 
 def variance_cost(process: Process, log_sigma2: Tensor) -> Tensor:

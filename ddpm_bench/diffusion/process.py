@@ -14,7 +14,7 @@ def extract(table: Tensor, t: Tensor, like: Tensor) -> Tensor:
 
     table: float64 [T]; t: int64 [B]; like: [B, C, H, W].
     """
-    values = table.to(t.device)[t].to(like.dtype)
+    values = table.to(like.dtype).to(like.device)[t.to(like.device)]
     return values.reshape(-1, *([1] * (like.dim() - 1)))
 
 
@@ -22,13 +22,16 @@ def extract(table: Tensor, t: Tensor, like: Tensor) -> Tensor:
 class Process:
     """The tables of one chain; index i of a table is the chain's step t = i + 1.
 
-    beta: float64 [S], each in (0, 1). timesteps: int64 [S], the 1-based t that each step has in the original chain of
-    `num_original` steps; they differ from 1…S in a respaced chain, whose network still sees the original t.
+    beta: float64 [S], each in (0, 1). log_alpha_bar: ln ᾱ_t, float64 [S]; it is held beside β because a few steps over
+    a long chain have β so near 1 that 1 − β has lost its digits (1e-7 relative, cosine with T = 4000). timesteps:
+    int64 [S], the 1-based t that each step has in the original chain of `num_original` steps; they differ from 1…S in
+    a respaced chain, whose network still sees the original t.
 
     Source: Ho et al. 2020, Denoising Diffusion Probabilistic Models, eq. 2, 4, 6 and 7.
     """
 
     beta: Tensor
+    log_alpha_bar: Tensor
     timesteps: Tensor
     num_original: int
 
@@ -41,7 +44,7 @@ class Process:
         if bad.any():
             i = int(bad.nonzero()[0])
             raise ValueError(f"beta must lie between 0 and 1, but beta_{i + 1} = {float(beta[i]):.6g}")
-        return Process(beta, torch.arange(1, len(beta) + 1), len(beta))
+        return Process(beta, torch.cumsum(torch.log1p(-beta), dim=0), torch.arange(1, len(beta) + 1), len(beta))
 
     def __len__(self) -> int:
         return len(self.beta)
@@ -49,7 +52,7 @@ class Process:
     @cached_property
     def alpha_bar(self) -> Tensor:
         """ᾱ_t, float64 [S]."""
-        return torch.cumprod(1.0 - self.beta, dim=0)
+        return torch.exp(self.log_alpha_bar)
 
     @cached_property
     def alpha_bar_prev(self) -> Tensor:
@@ -59,7 +62,7 @@ class Process:
     @cached_property
     def one_minus_alpha_bar(self) -> Tensor:
         """1 − ᾱ_t, float64 [S], without cancellation at small t."""
-        return -torch.expm1(torch.cumsum(torch.log1p(-self.beta), dim=0))
+        return -torch.expm1(self.log_alpha_bar)
 
     @cached_property
     def beta_tilde(self) -> Tensor:
@@ -81,7 +84,8 @@ class Process:
     def posterior_x_t(self) -> Tensor:
         """√α_t (1 − ᾱ_{t−1}) / (1 − ᾱ_t), float64 [S]; 0 at the first step. Source: Ho et al. 2020, eq. 7."""
         before = torch.cat([torch.zeros(1, dtype=torch.float64), self.one_minus_alpha_bar[:-1]])
-        return (1.0 - self.beta).sqrt() * before / self.one_minus_alpha_bar
+        sqrt_alpha = torch.exp(0.5 * torch.diff(self.log_alpha_bar, prepend=torch.zeros(1, dtype=torch.float64)))
+        return sqrt_alpha * before / self.one_minus_alpha_bar
 
     def original_index(self, t: Tensor) -> Tensor:
         """The index that the network expects for the chain's index t: that of the original chain. int64 [B]."""

@@ -55,6 +55,6 @@ def respace(process: Process, timesteps: Tensor) -> Process:
     """
     if len(timesteps) == len(process):
         return process
-    log_alpha_bar = torch.cumsum(torch.log1p(-process.beta), dim=0)[timesteps - 1]
+    log_alpha_bar = process.log_alpha_bar[timesteps - 1]
     beta = -torch.expm1(torch.diff(log_alpha_bar, prepend=torch.zeros(1, dtype=torch.float64)))
-    return Process(beta, timesteps, len(process))
+    return Process(beta, log_alpha_bar, timesteps, len(process))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field, replace
-from typing import Any
+from typing import Any, ClassVar
 
 from torch import Tensor
 
@@ -28,6 +28,8 @@ class Simple(Loss):
 
     Source: Ho et al. 2020, eq. 14; Salimans & Ho 2022, § 4 (weightings).
     """
+
+    symbol: ClassVar[str | None] = "L_simple"
 
     weighting: Weighting = field(default_factory=NoWeighting)
     """The weight on |x_0 − x̂_0|²/D; none: the plain error of what is predicted."""

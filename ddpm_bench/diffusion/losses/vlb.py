@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor
@@ -23,9 +23,9 @@ def bound_term(output: Tensor, batch: Batch, process: Process, prediction: Predi
     log_sigma2: ln σ²_t, [B]. x̂_0 is not clipped. Source: Ho et al. 2020, eq. 5 and 8; Nichol & Dhariwal 2021, § 3.3.
     """
     num_dims = batch.x_0[0].numel()
-    pred_x_0 = prediction.to_x_0(output[:, : batch.x_0.shape[1]], batch.x_t, batch.t, process)
-    dtype = output.dtype
-    t = batch.t
+    t, dtype = batch.t, batch.x_0.dtype
+    # A network under autocast may return bfloat16, in which neither the logarithms nor the decoder mean anything.
+    pred_x_0 = prediction.to_x_0(output[:, : batch.x_0.shape[1]].to(dtype), batch.x_t, t, process)
     # β̃ is 0 at the first step, whose divergence is not used; any number keeps its gradient finite.
     log_beta_tilde = torch.log(torch.where(process.beta_tilde > 0, process.beta_tilde, process.beta)).to(t.device)[t]
     distance = (batch.x_0 - pred_x_0).square().flatten(1).sum(1)
@@ -45,6 +45,8 @@ class Vlb(Loss):
 
     Source: Ho et al. 2020, eq. 5; Nichol & Dhariwal 2021, eq. 4.
     """
+
+    symbol: ClassVar[str | None] = "L_vlb"
 
     variance: Variance | None = None
     """σ² of the bound; left out: the cell's own. Written out, it is trained with this and evaluated with the cell's."""

@@ -22,6 +22,7 @@ class Epsilon(Prediction):
     Source: Ho et al. 2020, eq. 9, 11 and 15.
     """
 
+    symbol: ClassVar[str | None] = "ε"
     native_weighting: ClassVar[str | None] = "snr"
 
     def target(self, x_0: Tensor, eps: Tensor, t: Tensor, process: Process) -> Tensor:

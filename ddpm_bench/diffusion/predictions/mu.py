@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import ClassVar
 
 from torch import Tensor
 
@@ -20,6 +21,8 @@ class Mu(Prediction):
 
     Source: Ho et al. 2020, eq. 7 and 8.
     """
+
+    symbol: ClassVar[str | None] = "μ"
 
     def target(self, x_0: Tensor, eps: Tensor, t: Tensor, process: Process) -> Tensor:
         """μ̃_t(x_t, x_0) of x_t = √ᾱ_t x_0 + √(1−ᾱ_t) ε."""

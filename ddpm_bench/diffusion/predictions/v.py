@@ -22,6 +22,7 @@ class V(Prediction):
     Source: Salimans & Ho 2022, Progressive distillation, § 4 and appendix D.
     """
 
+    symbol: ClassVar[str | None] = "v"
     native_weighting: ClassVar[str | None] = "snr_plus_one"
 
     def target(self, x_0: Tensor, eps: Tensor, t: Tensor, process: Process) -> Tensor:

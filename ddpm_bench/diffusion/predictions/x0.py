@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import ClassVar
 
 import torch
 from torch import Tensor
@@ -19,6 +20,8 @@ class X0(Prediction):
 
     Source: Ho et al. 2020, § 3.2 (mentioned and set aside); Salimans & Ho 2022, § 4.
     """
+
+    symbol: ClassVar[str | None] = "x₀"
 
     def target(self, x_0: Tensor, eps: Tensor, t: Tensor, process: Process) -> Tensor:
         """x_0."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import ClassVar
 
 from torch import Tensor
 
@@ -14,10 +15,12 @@ from ddpm_bench.registry import register
 @register
 @dataclass(frozen=True, kw_only=True)
 class Beta(Variance):
-    """σ²_t = β_t ("fixed large"), nearly optimal for x_0 ~ N(0, I).
+    """σ²_t = β_t ("fixed large"), optimal for x_0 ~ N(0, I).
 
     Source: Ho et al. 2020, § 3.2.
     """
+
+    symbol: ClassVar[str | None] = "σ²=β"
 
     def log_sigma2(
         self,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import ClassVar
 
 from torch import Tensor
 
@@ -18,6 +19,8 @@ class BetaTilde(Variance):
 
     Source: Ho et al. 2020, § 3.2 and eq. 7.
     """
+
+    symbol: ClassVar[str | None] = "σ²=β̃"
 
     def log_sigma2(
         self,

@@ -1,0 +1,68 @@
+"""From the missing tasks of a plan to jobs: what one process should do without a break."""
+
+from __future__ import annotations
+
+from ddpm_bench.executors import Job, make_job
+from ddpm_bench.planning import CellPlan, Plan
+
+CHUNKS_PER_JOB = 8
+"""Sample chunks that one process makes before others may take over."""
+
+
+def make_jobs(plan: Plan) -> list[Job]:
+    """The jobs of everything that the selected cells miss.
+
+    One job for each training with its scores and likelihoods; one for each cell's samples and their features (in
+    parts, if there are many); one for its metrics, joined to the samples where these are one job; one for the
+    features of the reference images with the floors and codes.
+    """
+    missing = plan.missing()
+    references = [*plan.references, *(baseline.task for baseline in plan.baselines)]
+    jobs = [make_job("reference images", references, missing, 2.0)]
+    chosen = {id(cell) for cell in plan.selected()}
+    trained: dict[str, list[CellPlan]] = {}
+    for cells in plan.trainings().values():
+        wanted = [cell for cell in cells if id(cell) in chosen]
+        if wanted:
+            trained.setdefault(_trajectory(wanted[0]), []).extend(wanted)
+    for cells in trained.values():
+        ordered = sorted(cells, key=lambda cell: cell.train.spec["steps"])
+        tasks = [task for cell in ordered for task in _training_tasks(cell)]
+        unique = list({task.key: task for task in tasks}.values())
+        jobs.append(make_job(_name(ordered), unique, missing, 10.0 + ordered[-1].train.spec["steps"]))
+    for cell in plan.selected():
+        jobs.extend(_sampling_jobs(cell, missing))
+    done: set[str] = set()
+    for job in jobs:  # a task that two jobs would make stays with the first; the other waits for it
+        again = [task for task in job.tasks if task.key in done]
+        job.tasks = [task for task in job.tasks if task.key not in done]
+        job.needs |= {task.key for task in again}
+        done |= {task.key for task in job.tasks}
+    return [job for job in jobs if job.tasks]
+
+
+def _trajectory(cell: CellPlan) -> str:
+    """What a training shares with longer and shorter ones: they run one after the other, each going on from the last."""
+    return repr((cell.train.spec["training"], cell.train.inputs))
+
+
+def _name(cells: list[CellPlan]) -> str:
+    others = f" (+{len(cells) - 1})" if len(cells) > 1 else ""
+    return cells[0].suite_cell.label + others
+
+
+def _training_tasks(cell: CellPlan) -> list:  # type: ignore[type-arg]
+    return [cell.train, *(task for tasks in cell.score.values() for task in tasks), *cell.likelihood.values()]
+
+
+def _sampling_jobs(cell: CellPlan, missing: dict) -> list[Job]:  # type: ignore[type-arg]
+    name, metrics = cell.suite_cell.label, list(cell.quality.values())
+    per_chunk = [[sample] for sample in cell.samples]
+    for task in cell.features:  # beside the chunk they are features of
+        chunk = [sample.key for sample in cell.samples].index(task.inputs["images"][1])
+        per_chunk[chunk].append(task)
+    parts = [per_chunk[i : i + CHUNKS_PER_JOB] for i in range(0, len(per_chunk), CHUNKS_PER_JOB)]
+    jobs = [make_job(name, [t for chunk in part for t in chunk], missing, 1.0) for part in parts]
+    if len(jobs) == 1:
+        return [make_job(name, [*(t for chunk in per_chunk for t in chunk), *metrics], missing, 1.0)]
+    return [*jobs, make_job(name, metrics, missing, 0.5)]

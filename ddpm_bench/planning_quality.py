@@ -1,0 +1,134 @@
+"""The quality part of a plan: samples and splits → features → metrics, with floors and references beside them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import TYPE_CHECKING, Any
+
+from ddpm_bench.errors import UserError
+from ddpm_bench.metrics._resolve import Resolved
+from ddpm_bench.spec import Reverse
+from ddpm_bench.stages import Task
+
+if TYPE_CHECKING:
+    from ddpm_bench.planning import Baseline, CellPlan, Planner
+
+RESIZE = "extractor's own, from the data's size"
+ROUNDING = "round((x+1)(K−1)/2), then round(v·255/(K−1))"
+
+
+class QualityPlanner:
+    """Plans quality metrics: unsuffixed names compare with the training split, `_test` with the test split."""
+
+    def __init__(self, planner: Planner, metrics: list[Resolved]):
+        self.planner, self.evaluation = planner, planner.evaluation
+        self.references = ("train", "test") if self.evaluation.reference_split == "both" else (
+            self.evaluation.reference_split,
+        )  # fmt: skip
+        self.metrics: list[tuple[Resolved, str]] = []
+        self._splits: dict[tuple[str, str], Task] = {}
+        levels = planner.suite.cells[0].cell.dataset.levels
+        for item in metrics:
+            if levels is None:
+                self._skip(item, "the data have no grey levels: an extractor of images has nothing to look at")
+                continue
+            try:
+                self.metrics.append((item, item.extractor.digest()))  # type: ignore[union-attr]
+            except UserError as problem:
+                if planner.skip_missing:
+                    self._skip(item, str(problem))
+                else:
+                    planner.problems.append(f"{item.name}: {problem} (or go on without it: --skip-missing)")
+        if levels is None and metrics and not planner.skip_missing:
+            names = ", ".join(item.name for item in metrics)
+            planner.problems.append(f"{names}: dataset has real values, no images; leave the metric out")
+
+    def _skip(self, item: Resolved, reason: str) -> None:
+        names = [item.name] if not item.metric.uses_reference else [name for _, name, _, _ in self._variants(item)]
+        for name in names:
+            self.planner.not_computed[name] = reason
+
+    def _size(self, split: str) -> int:
+        return self.planner.info[f"num_{split}"] if self.planner.info else self.evaluation.samples
+
+    def _variants(self, item: Resolved) -> Iterator[tuple[str, str, int, int]]:
+        """(reference split, result name, n_generated, n_reference) of a metric's values."""
+        samples = self.evaluation.samples
+        if not item.metric.uses_reference:
+            yield "train", item.name, samples, self._size("train")
+            return
+        for split in self.references:
+            name = item.name + ("" if split == "train" else f"_{split}")
+            yield split, name, samples, self._size(split)
+            held_out = self._size(_other(split))
+            if held_out < samples:
+                yield split, f"{name}_n{held_out}", held_out, self._size(split)
+
+    def _split_features(self, item: Resolved, digest: str, split: str) -> Task:
+        place = (str(item.extractor), split)
+        if place not in self._splits:
+            task = self.planner.features("split", item.extractor, digest, self.planner.data, split=split)
+            self._splits[place] = task
+            self.planner.references.append(task)
+        return self._splits[place]
+
+    def _task(self, item: Resolved, digest: str, generated: list[Task], kind: str, split: str, n: int,
+              n_reference: int, protocol: dict[str, Any]) -> Task:  # fmt: skip
+        reference = [self._split_features(item, digest, split)]
+        whole = {
+            "extractor": item.extractor.label, "weights_sha256": digest, "resize": RESIZE, "rounding": ROUNDING,
+            **({"reference_split": split} if item.metric.uses_reference else {}), **protocol,
+        }  # type: ignore[union-attr]  # fmt: skip
+        spec = {"metric": item.metric, "generated": kind, "n_generated": n, "n_reference": n_reference, "protocol": whole}
+        return self.planner.task("quality", spec, {"generated": generated, "reference": reference}, {})
+
+    def add(self, plan: CellPlan, reverse: Reverse) -> None:
+        """Features and metrics of a cell's samples."""
+        protocol = {
+            "sampler": reverse.sampler, "sampling_steps": len(plan.suite_cell.cell.kept_timesteps()),
+            "thresholding": reverse.thresholding, "weights": reverse.weights,
+        }  # fmt: skip
+        features: dict[str, list[Task]] = {}
+        for item, digest in self.metrics:
+            place = str(item.extractor)
+            if place not in features:
+                features[place] = [
+                    self.planner.features("samples", item.extractor, digest, chunk) for chunk in plan.samples
+                ]
+                plan.features.extend(features[place])
+            for split, name, n, n_reference in self._variants(item):
+                plan.quality[name] = self._task(
+                    item, digest, features[place], "samples", split, n, n_reference, protocol
+                )
+
+    def baselines(self) -> list[Baseline]:
+        """Floors (held-out images against the same reference) and uniform noise, for every metric and reference."""
+        from ddpm_bench.planning import Baseline
+
+        found = []
+        noise: dict[str, Task] = {}
+        for item, digest in self.metrics:
+            samples = self.evaluation.samples
+            place = str(item.extractor)
+            if place not in noise:
+                noise[place] = self.planner.features(
+                    "uniform noise", item.extractor, digest, self.planner.data, count=samples
+                )
+                self.planner.references.append(noise[place])
+            for split, name, n, n_reference in self._variants(item):
+                other = _other(split)
+                held_out = self._split_features(item, digest, other)
+                count = min(n, self._size(other))
+                if count == n or not item.metric.uses_reference:
+                    task = self._task(item, digest, [held_out], "split", split, count, n_reference,
+                                      {"generated_split": other})  # fmt: skip
+                    label = "floor" if item.metric.uses_reference else "real images"
+                    found.append(Baseline(f"{label}: {count} {other} images", name, task))
+                task = self._task(item, digest, [noise[place]], "uniform noise", split, n, n_reference, {})
+                found.append(Baseline("uniform noise", name, task))
+        return found
+
+
+def _other(split: str) -> str:
+    """The split whose images are held out from the reference split."""
+    return "test" if split == "train" else "train"

@@ -1,0 +1,79 @@
+"""How the numbers were measured: the protocol card, the protocol of each column, and the resolved configuration."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from ddpm_bench.report import words
+from ddpm_bench.report.source import ResultsView
+from ddpm_bench.report.table import Table
+from ddpm_bench.report.variants import varied_axes
+
+SECTIONS = {
+    "network": "Network",
+    "diffusion": "Diffusion",
+    "training": "Training",
+    "reverse": "Reverse process",
+    "evaluation": "Evaluation",
+}
+
+
+def card(view: ResultsView) -> list[tuple[str, str]]:
+    """(heading, one line) of the protocol card; what varies is said once, in its own line."""
+    data, configuration = view.data["data"], view.data["configuration"]
+    varied = varied_axes(view)
+    channels, height, width = data["shape"]
+    kind = f"{data['levels']} levels" if data["levels"] is not None else "real values"
+    parameters = {name: item for name, item in configuration.get("dataset", {}).items() if name != "name"}
+    rows = [
+        (
+            "Data",
+            f"{words.plain({'name': data['name'], **parameters})}: {channels}×{height}×{width}, {kind}; "
+            f"{data['num_train']} training, {data['num_validation']} validation, {data['num_test']} test images",
+        )
+    ]
+    for section, title in SECTIONS.items():
+        table = configuration.get(section)
+        if table:
+            rows.append((title, _line(table, section, varied)))
+    compared = []
+    for name in varied:
+        labels = list(dict.fromkeys(str(cell["axes"].get(name, "—")) for cell in view.cells))
+        compared.append(f"{words.axis(name)}: {' | '.join(words.value(name, label) for label in labels)}")
+    seeds = sorted({cell["seed"] for cell in view.cells})
+    compared.append(f"{'seed' if len(seeds) == 1 else 'seeds'}: {', '.join(map(str, seeds))}")
+    rows.append(("Varied", "; ".join(compared)))
+    return rows
+
+
+def _line(table: dict[str, Any], section: str, varied: list[str]) -> str:
+    parts = [str(table["name"])] if "name" in table else []
+    for name, item in table.items():
+        if name == "name" or item is None or name in varied or f"{section}.{name}" in varied:
+            continue
+        parts.append(f"{name.replace('_', ' ')} {words.plain(item)}")
+    return ", ".join(parts)
+
+
+def protocols(table: Table) -> list[tuple[str, list[tuple[str, str]]]]:
+    """For each column its title with (key, value) of the protocol."""
+    return [
+        (column.title, [(name.replace("_", " "), words.plain(item)) for name, item in column.protocol.items()])
+        for column in table.columns
+        if column.protocol
+    ]
+
+
+def configuration_rows(view: ResultsView) -> list[tuple[str, str]]:
+    """The resolved configuration as dotted keys."""
+    rows: list[tuple[str, str]] = []
+
+    def walk(prefix: str, table: dict[str, Any]) -> None:
+        for name, item in table.items():
+            if isinstance(item, dict) and item:
+                walk(f"{prefix}{name}.", item)
+            else:
+                rows.append((prefix + name, words.plain(item)))
+
+    walk("", view.data["configuration"])
+    return rows

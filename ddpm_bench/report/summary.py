@@ -1,0 +1,83 @@
+"""The opening paragraph. Every sentence with a number is produced from results.json."""
+
+from __future__ import annotations
+
+from ddpm_bench.report import words
+from ddpm_bench.report.source import ResultsView
+from ddpm_bench.report.table import Entry, Row, Table
+from ddpm_bench.report.variants import Column
+
+STATUSES = ("done", "running", "waiting", "diverged", "failed", "illegal")
+
+
+def paragraphs(view: ResultsView, table: Table) -> list[str]:
+    """What was compared and how far it got; then for each headline metric who leads and by what right."""
+    cells = view.cells
+    seeds = len({cell["seed"] for cell in cells})
+    trained = len({cell["train_key"] for cell in cells if cell["train_key"]})
+    compared = ", ".join(words.axis(name) for name in table.axes)
+    opening = words.count(len(table.rows), "variant") + (f" ({compared})" if compared else "")
+    opening += f" × {words.count(seeds, 'seed')} on {view.data['data']['name']}: {words.count(len(cells), 'cell')}, "
+    opening += words.count(trained, "training") + ". "
+    counts = [(sum(cell["status"] == status for cell in cells), status) for status in STATUSES]
+    found = [f"{count} {status}" for count, status in counts if count]
+    opening += "All cells are done." if found == [f"{len(cells)} done"] else f"Of the cells, {_listed(found)}."
+    if not any(entry and entry.summary.mean is not None for row in table.rows for entry in row.entries):
+        return [opening + " There are no values yet."]
+    verdicts = [_leader(table, column, index) for index, column in enumerate(table.columns)]
+    verdicts.append(_against_baselines(table))
+    return [opening, " ".join(text for text in verdicts if text)]
+
+
+def _listed(items: list[str]) -> str:
+    return items[0] if len(items) == 1 else ", ".join(items[:-1]) + " and " + items[-1]
+
+
+def _leader(table: Table, column: Column, index: int) -> str:
+    rows = [(row, row.entries[index]) for row in table.rows]
+    valued = [(row, entry) for row, entry in rows if entry and entry.summary.mean is not None]
+    if not valued:
+        return ""
+    if column.rank_deficient:
+        return f"The {column.title} is taken from too few images for its rank and supports no ranking."
+    sign = -1 if column.higher_is_better else 1
+    row, entry = min(valued, key=lambda item: sign * (item[1].summary.mean or 0.0))
+    if len(valued) == 1:
+        return f"The {column.title} of {row.label} is {_number(entry)}."
+    text = f"{'Highest' if column.higher_is_better else 'Lowest'} {column.title}: {row.label} with {_number(entry)}"
+    return text + _standing(table, index, row) + "."
+
+
+def _number(entry: Entry) -> str:
+    kind = {"stderr": " (standard error over images)"}.get(entry.summary.kind or "", "")
+    return entry.text + (f" ± {entry.error_text}{kind}" if entry.error_text else "")
+
+
+def _standing(table: Table, index: int, leader: Row) -> str:
+    tested = [row for row in table.rows if (entry := row.entries[index]) and len(entry.summary.cells) >= 2]
+    if len(tested) < 2 or leader not in tested:
+        return "; one training each does not tell variants apart"
+    bold = [row for row in tested if (entry := row.entries[index]) and entry.bold]
+    if not bold:
+        return "; over the seeds no difference between variants is significant"
+    others = len([row for row in bold if row is not leader])
+    if others == 0:
+        return "; each other variant with two seeds or more is significantly beaten"
+    return f"; {words.count(others, 'other')} {'is' if others == 1 else 'are'} not significantly beaten either"
+
+
+def _against_baselines(table: Table) -> str:
+    """How many variants beat each likelihood baseline."""
+    index = next((i for i, column in enumerate(table.columns) if column.metric == "bits_per_dim"), None)
+    if index is None:
+        return ""
+    entries = [row.entries[index] for row in table.rows]
+    values = [entry.summary.mean for entry in entries if entry and entry.summary.mean is not None]
+    found = []
+    for row in table.baselines:
+        entry = row.entries[index]
+        if values and entry and entry.summary.mean is not None:
+            won = sum(value < entry.summary.mean for value in values)
+            share = "all" if won == len(values) else str(won) if won else "none"
+            found.append(f"{share} of {words.count(len(values), 'variant')} below the {row.label} ({entry.text})")
+    return f"In bits/dim {_listed(found)}." if found else ""

@@ -1,0 +1,169 @@
+"""How things are called in print: axes, their values, metrics and numbers, in text, HTML, mathtext and LaTeX."""
+
+from __future__ import annotations
+
+import math
+import re
+from typing import Any
+
+from markupsafe import Markup, escape
+
+AXES = {
+    "prediction": "prediction",
+    "variance": "reverse variance",
+    "schedule": "schedule",
+    "loss": "loss",
+    "sampler": "sampler",
+    "sampling_steps": "sampling steps",
+    "timesteps": "T",
+}
+
+VALUES = {
+    "prediction": {"epsilon": "ε", "x0": "x₀", "mu": "μ", "v": "v"},
+    "variance": {
+        "beta": "σ²=β",
+        "beta_tilde": "σ²=β̃",
+        "learned_range": "learned σ²",
+        "optimal": "optimal σ²",
+    },
+    "loss": {"simple": "L_simple", "vlb": "L_vlb", "hybrid": "L_hybrid"},
+    "sampler": {"ddim": "DDIM"},
+}
+
+METRICS = {
+    "bits_per_dim": "bits/dim",
+    "fid": "FID",
+    "kid": "KID",
+    "inception_score": "Inception score",
+    "fd": "Fréchet distance",
+    "kd": "kernel distance",
+    "cs": "classifier score",
+    "precision": "precision",
+    "recall": "recall",
+}
+
+PARTS = {
+    "bits_per_dim_l_0": "L_0",
+    "bits_per_dim_mean_cost": "mean cost",
+    "bits_per_dim_variance_cost": "variance cost",
+    "bits_per_dim_l_T": "L_T",
+}
+"""The terms that add up to bits/dim, in the order of the stack."""
+
+_SUFFIX = re.compile(r"_(train|validation|test|std|n\d+)$")
+
+
+def axis(name: str) -> str:
+    """The heading of an axis."""
+    return AXES.get(name, name.replace("_", " "))
+
+
+def value(axis_name: str, label: Any) -> str:
+    """The value of an axis as the field writes it; parameters that a label carries stay: cosine (s=0.01)."""
+    text = str(label)
+    name, bracket, parameters = text.partition("(")
+    word = VALUES.get(axis_name, {}).get(name, name)
+    return f"{word} ({parameters}" if bracket else word
+
+
+def base_metric(name: str) -> str:
+    """The name without the suffixes of its companions: kd_x_test_n360 → kd_x."""
+    while match := _SUFFIX.search(name):
+        name = name[: match.start()]
+    return name
+
+
+def is_companion(name: str) -> bool:
+    """Whether a metric stands beside another one (another split, another n) or is a term of bits/dim."""
+    return name in PARTS or base_metric(name) != name
+
+
+def metric(name: str) -> str:
+    """The title of a metric: kd_efficientnet_lite0_test → kernel distance (efficientnet_lite0), test."""
+    if name in PARTS:
+        return f"bits/dim: {PARTS[name]}"
+    base = base_metric(name)
+    suffixes = [part for part in name[len(base) :].split("_") if part]
+    suffixes = [f"n = {part[1:]}" if re.fullmatch(r"n\d+", part) else part for part in suffixes]
+    if base in METRICS:
+        title = METRICS[base]
+    else:
+        prefix, _, extractor = base.partition("_")
+        title = f"{METRICS[prefix]} ({extractor})" if prefix in METRICS and extractor else base.replace("_", " ")
+    return ", ".join([title, *suffixes])
+
+
+def count(number: int, noun: str) -> str:
+    """1 seed, 2 seeds."""
+    return f"{number} {noun}" if number == 1 else f"{number} {noun}s"
+
+
+def digits(errors: list[float], values: list[float]) -> int:
+    """Decimals of a column: two significant digits of the median error; without errors four of the median value."""
+    errors = sorted(error for error in errors if error > 0 and math.isfinite(error))
+    if errors:
+        return max(0, min(6, 1 - math.floor(math.log10(errors[len(errors) // 2]))))
+    magnitudes = sorted(abs(item) for item in values if item and math.isfinite(item))
+    if not magnitudes:
+        return 3
+    return max(0, min(6, 3 - math.floor(math.log10(magnitudes[len(magnitudes) // 2]))))
+
+
+def number(item: float, decimals: int) -> str:
+    """A number with fixed decimals and a real minus; one that would vanish or overflow is written as 1.2e5."""
+    if item != 0 and (abs(item) >= 1e5 or round(abs(item), decimals) == 0):
+        return f"{item:.1e}".replace("-", "−").replace("e+0", "e").replace("e−0", "e−")
+    return f"{item:.{decimals}f}".replace("-", "−")
+
+
+_SUBSCRIPT = re.compile(r"(?<!\w)([A-Za-z])_(?:\{([^}]+)\}|(\w+))")
+
+
+def html(text: str) -> Markup:
+    """Escaped text in which L_simple, x_0 and p_{t−1} get a real subscript, as x₀ does."""
+
+    def subscript(found: re.Match[str]) -> str:
+        below = found[2] or found[3]
+        below = f"<i>{below}</i>" if len(below) == 1 and below.isalpha() else below
+        return f"<i>{found[1]}</i><sub>{below}</sub>"
+
+    return Markup(_SUBSCRIPT.sub(subscript, str(escape(text)).replace("x₀", "x_0")))
+
+
+_MATHTEXT = {"β̃": r"$\tilde{\beta}$", "x₀": "$x_0$", "σ²": r"$\sigma^2$", "ε": r"$\varepsilon$", "β": r"$\beta$", "μ": r"$\mu$"}
+
+
+def mathtext(text: str) -> str:
+    """The text for a figure, symbols set as mathematics."""
+    text = text.replace("$", r"\$")
+    for symbol, formula in _MATHTEXT.items():
+        text = text.replace(symbol, formula)
+    return re.sub(r"\bL_(\w+)", lambda found: rf"$L_{{\mathrm{{{found[1]}}}}}$", text)
+
+
+_LATEX = {"\\": r"\textbackslash{}", "~": r"\textasciitilde{}", "^": r"\textasciicircum{}"}
+_LATEX |= {character: "\\" + character for character in "&%$#_{}"}
+_LATEX |= {"ε": r"$\varepsilon$", "β": r"$\beta$", "μ": r"$\mu$", "σ": r"$\sigma$", "²": "$^2$", "₀": "$_0$"}
+_LATEX |= {"−": "$-$", "±": r"$\pm$", "↓": r"$\downarrow$", "↑": r"$\uparrow$", "é": r"\'e", "–": "--", "—": "---"}
+
+
+def latex(text: str) -> str:
+    """The text with every special character escaped and symbols set as mathematics."""
+    marked = re.sub(r"\bL_(\w+)", "\x01\\1\x02", text).replace("β̃", "\x03")
+    escaped = "".join(_LATEX.get(character, character) for character in marked)
+    escaped = re.sub("\x01(.*?)\x02", lambda found: rf"$L_{{\mathrm{{{found[1]}}}}}$", escaped)
+    return escaped.replace("\x03", r"$\tilde{\beta}$")
+
+
+def plain(item: Any) -> str:
+    """A value of the configuration on one line: lists in brackets, tables as name(parameter=value)."""
+    if isinstance(item, dict):
+        rest = ", ".join(f"{key}={plain(entry)}" for key, entry in item.items() if key != "name")
+        if "name" in item:
+            return f"{item['name']}({rest})" if rest else str(item["name"])
+        return f"({rest})"
+    if isinstance(item, list | tuple):
+        return "[" + ", ".join(plain(entry) for entry in item) + "]"
+    if isinstance(item, bool):
+        return "true" if item else "false"
+    return "none" if item is None else str(item)

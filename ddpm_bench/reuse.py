@@ -1,0 +1,35 @@
+"""Why a training is not reused: the fields in which it differs from the nearest one of the store."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+from ddpm_bench.stages import Task
+from ddpm_bench.store import Store
+
+
+def flatten(value: Any, path: str = "") -> dict[str, Any]:
+    """A nested JSON value as dotted path → leaf."""
+    if isinstance(value, dict):
+        found: dict[str, Any] = {}
+        for name, item in value.items():
+            found |= flatten(item, f"{path}.{name}" if path else name)
+        return found
+    return {path: value}
+
+
+def nearest_difference(store: Store, task: Task) -> list[str] | None:
+    """`field: there → here` for each field that differs from the nearest training; None without any training."""
+    here = flatten(task.spec)
+    best: list[str] | None = None
+    for file in sorted((store.root / "train").glob("[0-9a-f]*/manifest.json")):
+        manifest = json.loads(file.read_text(encoding="utf-8"))
+        there = flatten(manifest["spec"])
+        names = [name for name in {**there, **here} if there.get(name) != here.get(name)]
+        found = [f"{name.removeprefix('training.')}: {there.get(name)} → {here.get(name)}" for name in sorted(names)]
+        if manifest["inputs"] != task.inputs:
+            found.append("the data set's content")
+        if best is None or len(found) < len(best):
+            best = found
+    return best

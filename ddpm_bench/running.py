@@ -1,0 +1,179 @@
+"""Do what is missing: plan, run the jobs, keep results and tracking up to date, render the report."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+from filelock import FileLock, Timeout
+
+from ddpm_bench import records, tracking
+from ddpm_bench.errors import UserError
+from ddpm_bench.executors import Job, make_job
+from ddpm_bench.executors.local import LocalExecutor, make_workers
+from ddpm_bench.jobs import make_jobs
+from ddpm_bench.planning import Plan, make_plan, to_json
+from ddpm_bench.progress import Display
+from ddpm_bench.report import build
+from ddpm_bench.store import write_json
+from ddpm_bench.suite import Suite
+
+SYNC_SECONDS = 10.0
+"""Time between two updates of results and tracking while a run goes on."""
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """How a run ended."""
+
+    results: records.Results
+    report: Path
+    tasks_run: int
+    """Tasks that were missing when it started: 0 means that nothing was done."""
+    warning: str | None
+    """What went wrong with tracking, or None."""
+
+    @property
+    def failed(self) -> list[str]:
+        """Ids of the cells that failed."""
+        return [cell.id for cell in self.results.cells if cell.status == "failed"]
+
+
+class Syncer:
+    """Updates results.json and tracking in the background, one update at a time; trouble with tracking is one warning."""
+
+    def __init__(self, runs: Path, suite: str):
+        self.runs, self.suite = runs, suite
+        self.warning: str | None = None
+        self._thread: threading.Thread | None = None
+        self._last = time.monotonic()
+        self._problem: BaseException | None = None
+
+    def tick(self) -> None:
+        """Start an update if it is time for one."""
+        if self._problem is not None:
+            raise self._problem
+        busy = self._thread is not None and self._thread.is_alive()
+        if not busy and time.monotonic() - self._last > SYNC_SECONDS:
+            self._last = time.monotonic()
+            self._thread = threading.Thread(target=self._update, daemon=True)
+            self._thread.start()
+
+    def _update(self) -> None:
+        try:
+            if records.update(self.runs, self.suite):
+                self._track()
+        except BaseException as problem:
+            self._problem = problem
+
+    def _track(self) -> None:
+        if self.warning is not None:
+            return  # one warning, and no more waiting for a server that is down
+        try:
+            tracking.sync(self.runs, self.suite)
+        except tracking.TrackingError as problem:
+            self.warning = f"tracking: {problem}; the results are safe, `ddpm-bench track sync` catches up"
+
+    def finish(self, seconds: float | None) -> bool:
+        """The last update; whether the results had changed."""
+        if self._thread is not None:
+            self._thread.join()
+        if self._problem is not None:
+            raise self._problem
+        changed = records.update(self.runs, self.suite, seconds)
+        if changed or seconds is not None:
+            self._track()
+        return changed
+
+
+def run(
+    suite: Suite,
+    *,
+    runs: Path = Path("runs"),
+    reports: Path = Path("reports"),
+    jobs: str | int = "auto",
+    device: str = "auto",
+    skip_missing: bool = False,
+    notify: Callable[[str], None] = lambda text: None,
+) -> Outcome:
+    """Everything that is missing of a suite; finished work is reused, never redone.
+
+    notify: called with a line of text at the start. Raises UserError when the input is wrong (nothing is written then)
+    or another run of the suite is active.
+    """
+    plan = make_plan(suite, runs, skip_missing=skip_missing)
+    workers = make_workers(device, jobs)
+    folder = records.suite_folder(runs, suite.name)
+    folder.mkdir(parents=True, exist_ok=True)
+    lock = FileLock(folder / ".lock")
+    try:
+        lock.acquire(timeout=0)
+    except Timeout:
+        raise UserError(f'another run of "{suite.name}" is active on {runs}; wait for it or stop it') from None
+    with lock:
+        started = time.monotonic()
+        syncer = Syncer(runs, suite.name)
+
+        def execute(current: Plan, todo: list[Job]) -> None:
+            with Display(runs, todo) as display:
+
+                def tick(active: list) -> None:  # type: ignore[type-arg]
+                    display.tick(active)
+                    syncer.tick()
+
+                LocalExecutor(runs, folder / "plan.json", workers).run(todo, tick)
+
+        _write_plan(folder, plan)
+        done = 0
+        if plan.info is None:
+            execute(plan, [make_job(f"data set {suite.configuration['dataset']['name']}", [plan.data], plan.missing(), 1)])
+            plan = make_plan(suite, runs, skip_missing=skip_missing)
+            if plan.info is None:
+                raise UserError(_data_failure(runs, plan))
+            _write_plan(folder, plan)
+            done += 1
+        missing = plan.missing()
+        todo = make_jobs(plan)
+        if todo:
+            notify(summary(plan, len(missing)))
+            execute(plan, todo)
+        done += len(missing)
+        changed = syncer.finish(time.monotonic() - started if done else None)
+        report = reports / suite.name / "index.html"
+        if changed or not report.is_file():
+            report = build(runs, suite.name, reports)
+        return Outcome(records.Results(runs, suite.name), report, done, syncer.warning)
+
+
+def summary(plan: Plan, missing: int) -> str:
+    """One line about what a run is going to do."""
+    cells, trainings = plan.selected(), {cell.train.key for cell in plan.selected()}
+    open_trainings = sum(not plan.store.has("train", key) for key in trainings)
+    return (
+        f"{plan.suite.name}: {len(cells)} cells, {len(trainings)} trainings ({open_trainings} to do), "
+        f"{missing} artifacts to make"
+    )
+
+
+def _write_plan(folder: Path, plan: Plan) -> None:
+    """Write plan.json where it differs."""
+    import json
+
+    file, found = folder / "plan.json", to_json(plan)
+    if not file.is_file() or json.loads(file.read_text(encoding="utf-8")) != json.loads(json.dumps(found)):
+        write_json(file, found)
+
+
+def _data_failure(runs: Path, plan: Plan) -> str:
+    import json
+
+    from ddpm_bench.stages import failure_file
+
+    file = failure_file(runs, "data", plan.data.key)
+    if file.is_file():
+        reason: str = json.loads(file.read_text(encoding="utf-8"))["reason"]
+        return reason.removeprefix("UserError: ")
+    return f"the data set could not be decoded; see {runs}/logs"

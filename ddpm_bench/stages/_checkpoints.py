@@ -1,0 +1,77 @@
+"""Checkpoints of a training, under the key of its trajectory: what N steps leave, M > N steps start from."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors.torch import load_file, save_file
+from torch import Tensor
+
+from ddpm_bench.store import Artifact, DamagedArtifact, Store
+
+STAGE = "checkpoints"
+
+
+def save(store: Store, trajectory: str, step: int, weights: dict[str, dict[str, Tensor]], state: dict[str, Any]) -> None:
+    """Write the state after `step` steps; keep it and the one before it.
+
+    weights: {"raw": state dict, "ema": state dict}; state: {"optimizer": state dict, and JSON values}.
+    """
+    state = dict(state)
+    optimizer = state.pop("optimizer")
+    with store.create(STAGE, f"{trajectory}/{step:08d}", {"step": step}) as out:
+        for name, tensors in weights.items():
+            save_weights(out / f"{name}.safetensors", tensors)
+        with open(out / "optimizer.pt", "wb") as stream:
+            torch.save(optimizer, stream)
+        (out / "state.json").write_text(json.dumps(state, allow_nan=False), encoding="utf-8")
+    for old in steps(store, trajectory)[:-2]:
+        discard(store, trajectory, old)
+
+
+def save_weights(file: Path, tensors: dict[str, Tensor]) -> None:
+    """Write a state dict as safetensors."""
+    save_file({name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}, file)
+
+
+def steps(store: Store, trajectory: str) -> list[int]:
+    """The steps that have a finished checkpoint, ascending."""
+    folder = store.path(STAGE, trajectory)
+    found = [int(path.name) for path in folder.glob("[0-9]*")] if folder.is_dir() else []
+    return sorted(step for step in found if store.has(STAGE, f"{trajectory}/{step:08d}"))
+
+
+def discard(store: Store, trajectory: str, step: int) -> None:
+    """Remove a checkpoint, its manifest first, so that a half-removed one is garbage and not a state."""
+    artifact = store.get(STAGE, f"{trajectory}/{step:08d}")
+    (artifact.path / "manifest.json").unlink(missing_ok=True)
+    shutil.rmtree(artifact.path)
+
+
+def load(store: Store, trajectory: str, at_most: int, device: str) -> tuple[int, dict[str, Any], dict[str, Any]] | None:
+    """(step, weights, state) of the newest good checkpoint not after `at_most`, or None.
+
+    A damaged checkpoint is passed over: the one before it takes its place.
+    """
+    for step in reversed([step for step in steps(store, trajectory) if step <= at_most]):
+        artifact = store.get(STAGE, f"{trajectory}/{step:08d}")
+        try:
+            artifact.verify()
+        except DamagedArtifact:
+            continue
+        return step, _weights(artifact, device), _state(artifact, device)
+    return None
+
+
+def _weights(artifact: Artifact, device: str) -> dict[str, Any]:
+    return {name: load_file(artifact.path / f"{name}.safetensors", device=device) for name in ("raw", "ema")}
+
+
+def _state(artifact: Artifact, device: str) -> dict[str, Any]:
+    state: dict[str, Any] = json.loads((artifact.path / "state.json").read_text(encoding="utf-8"))
+    state["optimizer"] = torch.load(artifact.path / "optimizer.pt", map_location=device, weights_only=True)
+    return state

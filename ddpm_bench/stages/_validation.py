@@ -1,0 +1,87 @@
+"""The validation curve: two numbers in units that all variants share, on a fixed set of (image, t, ε)."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+
+from ddpm_bench.diffusion.likelihood import bits_per_dim, decoder_nll, mean_cost, prior_kl
+from ddpm_bench.diffusion.process import Process
+from ddpm_bench.diffusion.variances.beta_tilde import BetaTilde
+from ddpm_bench.randomness import Stream
+from ddpm_bench.spec import Training
+from ddpm_bench.stages._model import Model
+
+MAX_IMAGES = 128
+DRAWS_PER_IMAGE = 8
+"""t per image: t = 1 always, and this many, stratified over t = 2…T."""
+
+
+class Validation:
+    """ε-MSE (mean over t = 1…T) and an estimate of bits/dim with σ² = β̃, of the validation split.
+
+    The draws depend on nothing but the split and T, so that curves of variants and seeds can be laid over each other.
+    """
+
+    def __init__(self, training: Training, values: Tensor, x_0: Tensor, device: str):
+        """values: levels or real values [N, C, H, W]; x_0: the same scaled for the network."""
+        self._training, self._device = training, device
+        self._process = training.schedule.process(training.timesteps)
+        count = min(MAX_IMAGES, len(x_0))
+        self._values, self._x_0 = values[:count].to(device), x_0[:count].to(device)
+        self._t = self._draw_timesteps(count).to(device)
+        index = torch.arange(self._t.numel(), device=device)
+        noise = Stream(0, "validation").normal(0, index, x_0.shape[1:])
+        self._eps = noise.reshape(*self._t.shape, *x_0.shape[1:])
+
+    def _draw_timesteps(self, count: int) -> Tensor:
+        """Indices int64 [N, 1 + draws]: 0 first, then one from each stratum of 1…T−1."""
+        rest = len(self._process) - 1
+        first = torch.zeros(count, 1, dtype=torch.int64)
+        if not rest:
+            return first
+        u = Stream(0, "validation t").uniform(0, torch.arange(count), DRAWS_PER_IMAGE)
+        strata = (torch.arange(DRAWS_PER_IMAGE) + u) / DRAWS_PER_IMAGE
+        return torch.cat([first, 1 + (strata * rest).long().clamp(max=rest - 1)], dim=1)
+
+    def measure(self, module: nn.Module) -> tuple[float, float]:
+        """(ε-MSE, bits/dim) of the module in evaluation mode."""
+        shape = tuple(self._x_0.shape[1:])
+        model = Model(module, self._training, self._process, shape, self._device)  # type: ignore[arg-type]
+        was_training = module.training
+        module.eval()
+        columns = []
+        with torch.inference_mode():
+            for j in range(self._t.shape[1]):
+                columns.append(self._column(model, j))
+        module.train(was_training)
+        error = torch.stack([squared for squared, _ in columns], dim=1).double().cpu()
+        x_0_first = columns[0][1]
+        return self._epsilon_mse(error), self._bits_per_dim(error, x_0_first)
+
+    def _column(self, model: Model, j: int) -> tuple[Tensor, Tensor]:
+        t, eps = self._t[:, j], self._eps[:, j]
+        x_t = self._process.q_sample(self._x_0, t, eps)
+        output = model(x_t, t)[:, : x_t.shape[1]]
+        pred_x_0 = self._training.prediction.to_x_0(output, x_t, t, self._process)
+        return (self._x_0 - pred_x_0).square().flatten(1).sum(1), pred_x_0
+
+    def _mean_over_t(self, per_draw: Tensor) -> float:
+        """Mean over t = 1…T of values [N, 1 + draws], each draw of t ≥ 2 standing for its stratum."""
+        total = len(self._process)
+        rest = per_draw[:, 1:].mean() * (total - 1) if total > 1 else per_draw.new_zeros(())
+        return float((per_draw[:, 0].mean() + rest) / total)
+
+    def _epsilon_mse(self, error: Tensor) -> float:
+        snr = self._process.snr[self._t.cpu()]
+        return self._mean_over_t(error * snr / self._x_0[0].numel())
+
+    def _bits_per_dim(self, error: Tensor, x_0_first: Tensor) -> float:
+        process: Process = self._process
+        log_sigma2 = BetaTilde().log_sigma2(process, torch.arange(len(process)))
+        t = self._t.cpu()
+        costs = mean_cost(process, log_sigma2, torch.ones(len(process)))[t] * error
+        levels = self._training.dataset.levels
+        first = decoder_nll(self._values, x_0_first, log_sigma2[0].to(self._device), levels).double().cpu()
+        nats = self._mean_over_t(costs) * len(process) + float(first.mean()) + float(prior_kl(self._x_0, process).mean())
+        return float(bits_per_dim(torch.tensor(nats), self._x_0[0].numel()))

@@ -1,0 +1,271 @@
+"""Stage train: a network, its optimiser steps, the average of its weights, its curves."""
+
+from __future__ import annotations
+
+import csv
+import io
+import time
+from typing import Any
+
+import numpy as np
+import torch
+from filelock import FileLock
+from torch import Tensor, nn
+from torch.optim.swa_utils import AveragedModel
+
+from ddpm_bench.diffusion.losses import Batch
+from ddpm_bench.identity import content_key
+from ddpm_bench.randomness import Stream, derive_seed
+from ddpm_bench.spec import rebuild_training
+from ddpm_bench.stages import Context, _checkpoints
+from ddpm_bench.stages._model import build_network, precision, scale_to_network
+from ddpm_bench.stages._validation import Validation
+from ddpm_bench.store import write_text
+
+VERSION = 1
+LOG_EVERY = 20
+"""Steps per row of the curves: a constant, so that a longer training repeats the rows of a shorter one."""
+CHECKPOINT_SECONDS = 300.0
+"""A checkpoint is written with every point of the validation curve, and after this time at the latest."""
+COLUMNS = ("step", "loss", "learning_rate", "gradient_norm", "validation_epsilon_mse", "validation_bits_per_dim")
+
+
+class Diverged(Exception):
+    """The loss stopped being a finite number."""
+
+    def __init__(self, step: int, t: int, loss: float):
+        self.outcome = {"status": "diverged", "step": step, "t": t, "loss": repr(loss)}
+        super().__init__(f"loss {loss!r} at step {step}, t = {t}")
+
+
+class Batches:
+    """The batch of every step, as a function of (seed, step): shuffled epochs, keyed flips, t and ε."""
+
+    def __init__(self, seed: int, values: Tensor, levels: int | None, num_timesteps: int, batch_size: int, flips: bool):
+        self._values, self._levels, self._flips = values, levels, flips
+        self._num_timesteps, self._size = num_timesteps, batch_size
+        self._streams = {name: Stream(seed, f"train {name}") for name in ("order", "flip", "t", "eps")}
+        self._order: tuple[int, Tensor] = (-1, torch.empty(0))
+
+    def _images(self, step: int) -> Tensor:
+        """Indices of the images of a step, int64 [B]: each epoch is a permutation of its own."""
+        positions = torch.arange(step * self._size, (step + 1) * self._size)
+        total = len(self._values)
+        chosen = torch.empty_like(positions)
+        for epoch in range(int(positions[0]) // total, int(positions[-1]) // total + 1):
+            if self._order[0] != epoch:
+                keys = self._streams["order"].uniform(epoch, torch.arange(total))[:, 0]
+                self._order = (epoch, torch.argsort(keys, stable=True))
+            here = positions // total == epoch
+            chosen[here] = self._order[1][positions[here] % total]
+        return chosen
+
+    def draw(self, step: int, device: str) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+        """(values, x_0, t, ε) of the step (counted from 0) on the device."""
+        values = self._values[self._images(step).to(self._values.device)].to(device)
+        index = torch.arange(self._size, device=device)
+        if self._flips:
+            flipped = self._streams["flip"].uniform(step, index)[:, 0] < 0.5
+            values = torch.where(flipped.reshape(-1, 1, 1, 1), values.flip(-1), values)
+        t = (self._streams["t"].uniform(step, index)[:, 0] * self._num_timesteps).long()
+        eps = self._streams["eps"].normal(step, index, values.shape[1:])
+        return values, scale_to_network(values, self._levels), t, eps
+
+
+def ema_update(decay: float) -> Any:
+    """The averaging rule for AveragedModel: decay_n = min(decay, (1 + n)/(10 + n)) after n steps.
+
+    Source: Ho et al. 2020, appendix B (decay 0.9999); warm-up as in TensorFlow's ExponentialMovingAverage, num_updates.
+    """
+
+    @torch.no_grad()
+    def update(averages: list[Tensor], current: list[Tensor], num_averaged: Tensor) -> None:
+        n = float(num_averaged)
+        weight = 1.0 - min(decay, (1 + n) / (10 + n))
+        torch._foreach_lerp_(averages, current, weight)
+
+    return update
+
+
+class Trainer:
+    """One training: its state is (weights, average, optimiser, step, curves), and nothing else."""
+
+    def __init__(self, context: Context):
+        spec = context.spec
+        self.context, self.device = context, context.device
+        self.training = rebuild_training(spec["training"])
+        self.options = self.training.options
+        self.steps: int = spec["steps"]
+        self.process = self.training.schedule.process(self.training.timesteps)
+        data = context.input("data")
+        self.levels, self.shape = data.manifest["info"]["levels"], tuple(data.manifest["info"]["shape"])
+        values = {name: torch.from_numpy(np.load(data.path / f"{name}.npy")) for name in ("train", "validation")}
+        self.batches = Batches(
+            self.training.seed, values["train"], self.levels, self.training.timesteps,
+            self.options["batch_size"], self.options["horizontal_flips"],
+        )  # fmt: skip
+        x_0 = scale_to_network(values["validation"][:128], self.levels)
+        self.validation = Validation(self.training, values["validation"], x_0, self.device)
+        self.module = build_network(self.training, self.shape, self.device)  # type: ignore[arg-type]
+        self.average = AveragedModel(self.module, multi_avg_fn=ema_update(self.options["ema_decay"]))
+        self.average.n_averaged.fill_(1)  # type: ignore[operator]  # the first update averages with the initial weights, not replaces them
+        parameters = list(self.module.parameters())
+        self.optimizer: torch.optim.Optimizer | None = None
+        if parameters:
+            kind = {"adam": torch.optim.Adam, "adamw": torch.optim.AdamW}[self.options["optimizer"]]
+            decay = {"weight_decay": self.options["weight_decay"]} if self.options["optimizer"] == "adamw" else {}
+            self.optimizer = kind(parameters, lr=self.options["learning_rate"], **decay)
+        self.step = 0
+        self.curves: list[list[Any]] = []
+        self.clipped = 0
+        self._sums = torch.zeros(2, dtype=torch.float64, device=self.device)
+        self._divergence = torch.zeros(3, dtype=torch.float64, device=self.device)
+        compiled = context.task.recorded.get("compile", False)
+        self._forward: Any = torch.compile(self.module) if compiled else self.module
+
+    @property
+    def trajectory(self) -> str:
+        """The key of the trajectory: everything but the number of steps."""
+        data = self.context.input("data").manifest["info"]["digest"]
+        return content_key("trajectory", VERSION, self.context.spec["training"], {"data": data})
+
+    def state(self) -> tuple[dict[str, Any], dict[str, Any]]:
+        """(weights, rest) as `_checkpoints.save` takes them."""
+        weights = {"raw": self.module.state_dict(), "ema": self.average.module.state_dict()}
+        optimizer = self.optimizer.state_dict() if self.optimizer else {}
+        rest = {"optimizer": optimizer, "curves": self.curves, "clipped": self.clipped, "sums": self._sums.tolist()}
+        return weights, rest
+
+    def restore(self, step: int, weights: dict[str, Any], state: dict[str, Any]) -> None:
+        """Go on from a checkpoint."""
+        self.module.load_state_dict(weights["raw"])
+        self.average.module.load_state_dict(weights["ema"])
+        self.average.n_averaged.fill_(1 + step)  # type: ignore[operator]
+        if self.optimizer:
+            self.optimizer.load_state_dict(state["optimizer"])
+        self.step, self.curves, self.clipped = step, state["curves"], state["clipped"]
+        self._sums = torch.tensor(state["sums"], dtype=torch.float64, device=self.device)
+
+    def train_step(self) -> None:
+        """One optimiser step."""
+        assert self.optimizer is not None
+        values, x_0, t, eps = self.batches.draw(self.step, self.device)
+        warmup = self.options["warmup_steps"]
+        rate = self.options["learning_rate"] * min(1.0, (self.step + 1) / warmup if warmup else 1.0)
+        for group in self.optimizer.param_groups:
+            group["lr"] = rate
+        torch.manual_seed(derive_seed(self.training.seed, "dropout", self.step))
+        self.optimizer.zero_grad(set_to_none=True)
+        size = self.context.task.recorded.get("micro_batch") or len(x_0)
+        x_t = self.process.q_sample(x_0, t, eps)
+        losses = []
+        for start in range(0, len(x_0), size):
+            part = slice(start, start + size)
+            with precision(self.options, self.device):
+                output = self._forward(x_t[part].contiguous(memory_format=torch.channels_last), t[part])
+            target = x_0[part] if self.levels is None else values[part]
+            batch = Batch(x_0[part], eps[part], x_t[part], t[part], target, self.levels)
+            loss = self.training.loss.per_image(output.float(), batch, self.process, self.training.prediction)
+            (loss.sum() / len(x_0)).backward()  # type: ignore[no-untyped-call]
+            losses.append(loss.detach())
+        self._watch(torch.cat(losses), t)
+        clip = self.options["gradient_clip"]
+        norm = nn.utils.clip_grad_norm_(self.module.parameters(), clip if clip else float("inf"))
+        if clip:
+            self.clipped += int(norm > clip)
+        self.optimizer.step()
+        if self.options["ema_decay"]:
+            self.average.update_parameters(self.module)
+        self.step += 1
+        self._sums += torch.stack([torch.cat(losses).mean().double(), norm.double()])
+        if self.step % LOG_EVERY == 0:
+            self._check_divergence()
+            mean_loss, mean_norm = (self._sums / LOG_EVERY).tolist()
+            self.curves.append([self.step, mean_loss, rate, mean_norm, None, None])
+            self._sums.zero_()
+
+    def _watch(self, losses: Tensor, t: Tensor) -> None:
+        """Remember the first (step, t, loss) that is not finite, without waiting for the device."""
+        worst = torch.where(torch.isfinite(losses), -1.0, 1.0).argmax()
+        found = torch.stack([torch.full_like(losses[0], self.step + 1), t[worst] + 1, losses[worst]]).double()
+        bad = ~torch.isfinite(losses).all() & (self._divergence[0] == 0)
+        self._divergence = torch.where(bad, found, self._divergence)
+
+    def _check_divergence(self) -> None:
+        step, t, loss = self._divergence.tolist()
+        if step:
+            raise Diverged(int(step), int(t), loss)
+
+    def measure_validation(self) -> None:
+        """Add the validation numbers of the averaged weights to the row of the current step."""
+        epsilon_mse, bits = self.validation.measure(self.weights_module("ema"))
+        if not self.curves or self.curves[-1][0] != self.step:
+            self.curves.append([self.step, None, None, None, None, None])
+        self.curves[-1][4:] = [finite(epsilon_mse), finite(bits)]
+
+    def weights_module(self, weights: str) -> nn.Module:
+        """The module with the raw or averaged weights."""
+        return self.module if weights == "raw" or not self.options["ema_decay"] else self.average.module
+
+    def run(self) -> None:
+        """Train to the end, from the newest good checkpoint. Raises Diverged."""
+        store, every = self.context.store, self.context.task.recorded.get("validate_every")
+        every = every or max(1, self.steps // 10)
+        found = _checkpoints.load(store, self.trajectory, self.steps, self.device)
+        if found:
+            self.restore(*found)
+            self.context.log.write("resume", step=self.step)
+        elif self.step == 0:
+            self.measure_validation()
+        self.module.train()
+        saved, started = time.monotonic(), (time.monotonic(), self.step)
+        while self.step < self.steps:
+            self.train_step()
+            speed = (self.step - started[1]) / (time.monotonic() - started[0])
+            self.context.log.progress(self.step, self.steps, "steps", per_second=round(speed, 3))
+            due = self.step % every == 0 or self.step == self.steps
+            if due:
+                self._check_divergence()
+                self.measure_validation()
+            if due or time.monotonic() - saved > CHECKPOINT_SECONDS:
+                self._check_divergence()
+                _checkpoints.save(store, self.trajectory, self.step, *self.state())
+                self.context.log.write("checkpoint", step=self.step)
+                saved = time.monotonic()
+        seconds = time.monotonic() - started[0]
+        if self.step > started[1]:
+            speed = (self.step - started[1]) * self.options["batch_size"] / seconds
+            self.context.manifest["timings"] = {"train_seconds": seconds, "images_per_second": speed}
+        for old in _checkpoints.steps(store, self.trajectory)[:-1]:
+            _checkpoints.discard(store, self.trajectory, old)
+
+
+def finite(value: float) -> float | None:
+    """The value, or None where it is infinite or not a number (JSON has neither)."""
+    return value if np.isfinite(value) else None
+
+
+def run(context: Context) -> None:
+    """Writes raw.safetensors, ema.safetensors and curves.csv; sets manifest["info"] and, if diverged, ["outcome"]."""
+    trainer = Trainer(context)
+    folder = context.store.path(_checkpoints.STAGE, trainer.trajectory)
+    folder.mkdir(parents=True, exist_ok=True)
+    with FileLock(folder / "lock"):
+        try:
+            trainer.run()
+        except Diverged as end:
+            context.manifest["outcome"] = end.outcome
+            context.log.write("diverged", **end.outcome)
+    parameters = sum(parameter.numel() for parameter in trainer.module.parameters())
+    share = trainer.clipped / trainer.step if trainer.options["gradient_clip"] and trainer.step else None
+    context.manifest["info"] = {
+        "shape": list(trainer.shape), "levels": trainer.levels, "num_parameters": parameters, "clipped_share": share,
+        "num_train_images": context.input("data").manifest["info"]["num_train"],
+    }  # fmt: skip
+    for name in ("raw", "ema"):
+        _checkpoints.save_weights(context.out / f"{name}.safetensors", trainer.weights_module(name).state_dict())
+    text = io.StringIO()
+    writer = csv.writer(text, lineterminator="\n")
+    writer.writerow(COLUMNS)
+    writer.writerows([["" if value is None else value for value in row] for row in trainer.curves])
+    write_text(context.out / "curves.csv", text.getvalue())

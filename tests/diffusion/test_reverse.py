@@ -1,0 +1,54 @@
+"""From the network's output to the mean of p_θ."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+
+from ddpm_bench.diffusion.reverse import THRESHOLDINGS, p_mean, p_x_0, split_head
+from ddpm_bench.registry import get
+from tests import oracles
+
+PROCESS = get("schedules", "cosine")().process(100)
+
+
+@pytest.mark.parametrize("name", ["epsilon", "mu", "v", "x0"])
+def test_one_rule_of_clipping_for_all_predictions(name):
+    """x̂_0 is clipped, and the mean is formed again from it, also where the network predicts the mean itself."""
+    prediction = get("predictions", name)()
+    t = torch.tensor([60])
+    x_0, eps = torch.tensor([0.3, -0.4]), torch.tensor([1.1, -0.2])
+    x_0, eps = x_0.double().reshape(1, 1, 1, 2), eps.double().reshape(1, 1, 1, 2)
+    x_t = PROCESS.q_sample(x_0, t, eps)
+    estimate = torch.tensor([1.7, -0.5], dtype=torch.float64).reshape(1, 1, 1, 2)
+    output = prediction.target(estimate, PROCESS.eps_from_x_0(estimate, x_t, t), t, PROCESS)
+    chain = oracles.chain(PROCESS.beta.tolist())
+    for thresholding, kept in [("none", [1.7, -0.5]), ("clip", [1.0, -0.5])]:
+        pred_x_0 = p_x_0(output, x_t, t, PROCESS, prediction, thresholding)
+        assert pred_x_0.flatten().tolist() == pytest.approx(kept, rel=1e-12)
+        mean = p_mean(pred_x_0, x_t, t, PROCESS).flatten().tolist()
+        expected = [
+            chain.posterior_x_0[60] * x + chain.posterior_x_t[60] * y
+            for x, y in zip(kept, x_t.flatten().tolist(), strict=True)
+        ]
+        assert mean == pytest.approx(expected, rel=1e-12)
+
+
+def test_the_mean_of_the_first_step_is_the_estimate():
+    pred_x_0, x_1 = torch.randn(4, 1, 2, 2), torch.randn(4, 1, 2, 2)
+    assert torch.equal(p_mean(pred_x_0, x_1, torch.zeros(4, dtype=torch.int64), PROCESS), pred_x_0)
+
+
+def test_thresholdings():
+    values = torch.tensor([-3.0, -1.0, 0.2, 1.0, 1.01])
+    assert THRESHOLDINGS["clip"](values).tolist() == torch.tensor([-1.0, -1.0, 0.2, 1.0, 1.0]).tolist()
+    assert torch.equal(THRESHOLDINGS["none"](values), values)
+
+
+def test_the_head_is_the_second_half_of_the_channels():
+    output = torch.randn(2, 6, 4, 4)
+    mean, head = split_head(output, 3)
+    assert torch.equal(mean, output[:, :3])
+    assert head is not None
+    assert torch.equal(head, output[:, 3:])
+    assert split_head(output, 6)[1] is None

@@ -1,0 +1,210 @@
+import hashlib
+import pickle
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+
+from ddpm_bench.errors import UserError
+from ddpm_bench.extractors import inception
+from ddpm_bench.extractors.inception import FILE, Inception, import_weights
+from ddpm_bench.vision import import_torch_fidelity
+
+
+@pytest.fixture(scope="module")
+def other_weights(tmp_path_factory):
+    """A weight file of the right shapes, Kaiming-initialised: with torch's default initialisation activations die out
+    on the way and every image has the same features."""
+    network_class = import_torch_fidelity().FeatureExtractorInceptionV3
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("torch_fidelity.feature_extractor_inceptionv3.torch.load", lambda *args, **kwargs: {})
+        patch.setattr(network_class, "load_state_dict", lambda self, state: None)
+        network = network_class("inception", ["2048"], feature_extractor_weights_path="none")
+    generator = torch.Generator().manual_seed(0)
+    for module in network.modules():
+        if isinstance(module, nn.Conv2d | nn.Linear):
+            nn.init.kaiming_normal_(module.weight, nonlinearity="relu", generator=generator)
+    path = tmp_path_factory.mktemp("weights") / "kaiming.pth"
+    torch.save(network.state_dict(), path)
+    return path
+
+
+@pytest.fixture
+def root(monkeypatch, tmp_path):
+    monkeypatch.setenv("DDPM_BENCH_WEIGHTS", str(tmp_path / "weights"))
+    return tmp_path / "weights"
+
+
+@pytest.fixture
+def published(other_weights, monkeypatch, root):
+    """The Kaiming file in the role of the published one."""
+    monkeypatch.setattr(inception, "SHA256", digest_of(other_weights))
+    return import_weights(other_weights)
+
+
+class Dangerous:
+    """Pickled, it creates a file when it is unpickled."""
+
+    def __init__(self, marker):
+        self.marker = marker
+
+    def __reduce__(self):
+        return open, (str(self.marker), "w")
+
+
+@pytest.fixture
+def dangerous(tmp_path):
+    """(a file that executes code when it is opened without restriction, the trace this leaves)."""
+    path, marker = tmp_path / "dangerous.pth", tmp_path / "executed"
+    torch.save({"fc.bias": Dangerous(marker)}, path)
+    torch.load(path, weights_only=False)["fc.bias"].close()
+    assert marker.exists()  # the danger is real
+    marker.unlink()
+    return path, marker
+
+
+def digest_of(path):
+    return hashlib.sha256(path.read_bytes()).hexdigest()
+
+
+def images(count, seed=0):
+    """Noise whose colour and contrast differ from image to image: even a random network tells them apart."""
+    random = np.random.default_rng(seed)
+    noise = random.integers(0, 256, (count, 3, 8, 8)) * random.random((count, 3, 1, 1))
+    return torch.from_numpy(noise.astype(np.uint8))
+
+
+def test_the_name_of_the_file_carries_the_start_of_its_digest():
+    assert FILE.endswith(f"-{inception.SHA256[:8]}.pth")
+    assert len(inception.SHA256) == 64
+
+
+def test_missing_weights_say_where_what_and_how(root):
+    assert Inception().label == "inception"  # a plan may name the results of what is missing
+    for asked in (Inception().weights, Inception().digest, lambda: Inception().load("cpu")):
+        with pytest.raises(UserError) as caught:
+            asked()
+        text = str(caught.value)
+        assert str(root / FILE) in text
+        assert f"https://github.com/toshas/torch-fidelity/releases/download/v0.2.0/{FILE}" in text
+        assert "ddpm-bench weights import" in text
+
+
+def test_features_and_logits(published):
+    loaded = Inception().load("cpu")
+    x = images(3)
+    features, logits = loaded(x)
+    assert features.shape == (3, Inception().num_features) and features.dtype == torch.float32
+    assert logits.shape == (3, 1008) and logits.dtype == torch.float32
+    assert features.std(0).max() > 0.01 * features.abs().max()  # they depend on the image
+    single, single_logits = loaded(x[1:2])
+    # Float32 sums in another order, relative to the largest value, over some hundred layers.
+    torch.testing.assert_close(single, features[1:2], rtol=0, atol=1e-5 * float(features.abs().max()))
+    torch.testing.assert_close(single_logits, logits[1:2], rtol=0, atol=1e-5 * float(logits.abs().max()))
+
+
+def test_values_are_those_of_torch_fidelity(published):
+    """The whole way through torch_fidelity, from images to numbers. Its batches differ from ours, so the features do in
+    their last bits: relative 1e-4 for a cube of a product of features. Not the Fréchet distance: 2048 × 2048
+    eigenvalues take seconds and see the same features."""
+    from ddpm_bench.metrics import FeatureInputs
+    from ddpm_bench.registry import get
+
+    torch_fidelity = import_torch_fidelity()
+    generated, reference = images(20, seed=1), images(10, seed=2) // 2
+    expected = torch_fidelity.calculate_metrics(
+        input1=torch.utils.data.Subset(generated, range(20)), input2=torch.utils.data.Subset(reference, range(10)),
+        isc=True, kid=True, kid_subset_size=10, rng_seed=0, batch_size=5, feature_extractor="inception-v3-compat",
+        feature_extractor_weights_path=str(published), cuda=False, cache=False, save_cpu_ram=True, verbose=False,
+    )  # fmt: skip
+    loaded = Inception().load("cpu")
+    (features, logits), (other_features, other_logits) = loaded(generated), loaded(reference)
+    inputs = FeatureInputs(features.numpy(), other_features.numpy(), logits.numpy(), other_logits.numpy())
+    kernel = get("metrics", "kid")().compute(inputs)
+    score = get("metrics", "inception_score")().compute(inputs)
+    assert kernel[""].value == pytest.approx(expected["kernel_inception_distance_mean"], rel=1e-4)
+    assert score[""].value - 1 == pytest.approx(expected["inception_score_mean"] - 1, rel=1e-3)
+    assert expected["kernel_inception_distance_mean"] > 0
+    assert expected["inception_score_mean"] > 1.001  # else nothing of it would be seen
+
+
+def test_the_published_digest_is_verified_before_the_file_is_opened(root, dangerous):
+    path, marker = dangerous
+    root.mkdir()
+    (root / FILE).write_bytes(path.read_bytes())
+    for asked in (
+        Inception().weights,
+        Inception().digest,
+        lambda: Inception().load("cpu"),
+        lambda: import_weights(path),
+    ):
+        with pytest.raises(UserError, match=inception.SHA256):
+            asked()
+    assert not marker.exists()
+
+
+def test_other_weights_need_an_explicit_field(root, other_weights):
+    root.mkdir()
+    (root / FILE).write_bytes(other_weights.read_bytes())
+    with pytest.raises(UserError, match="weights_file"):
+        Inception().weights()
+    extractor = Inception(weights_file=str(other_weights))
+    assert extractor.label == "inception_unverified"
+    assert extractor.digest() == digest_of(other_weights)
+    features, _ = extractor.load("cpu")(images(2))
+    assert features.std(0).max() > 0
+
+
+def test_the_published_file_elsewhere_is_verified(published, other_weights):
+    assert Inception(weights_file=str(other_weights)).label == "inception"
+
+
+def test_other_weights_are_read_without_executing_them(dangerous):
+    path, marker = dangerous
+    extractor = Inception(weights_file=str(path))
+    assert extractor.label == "inception_unverified"
+    with pytest.raises(UserError, match="no file of tensors"):
+        extractor.load("cpu")
+    assert not marker.exists()
+
+
+@pytest.mark.parametrize(
+    ("content", "complaint"),
+    [
+        (b"", "no file of tensors"),
+        (b"not a weight file", "no file of tensors"),
+        (b"PK\x03\x04 a broken archive", "no file of tensors"),
+        (pickle.dumps({"a": 1}, protocol=2), "no file of tensors"),
+        ([1, 2], "no state dict"),
+        ({"fc.bias": 3}, "no state dict"),
+        ({"fc.bias": torch.zeros(1008)}, "does not fit the network"),
+    ],
+)
+def test_files_that_are_no_weights(tmp_path, content, complaint):
+    path = tmp_path / "weights.pth"
+    if isinstance(content, bytes):
+        path.write_bytes(content)
+    else:
+        torch.save(content, path)
+    with pytest.raises(UserError, match=complaint):
+        Inception(weights_file=str(path)).load("cpu")
+
+
+def test_a_weights_file_that_is_missing(tmp_path):
+    with pytest.raises(UserError, match="does not exist"):
+        _ = Inception(weights_file=str(tmp_path / "none.pth")).label
+
+
+def test_import_copies_the_whole_file_or_nothing(root, other_weights, monkeypatch):
+    with pytest.raises(UserError, match="its SHA-256 is"):
+        import_weights(other_weights)
+    assert not root.exists()
+    with pytest.raises(UserError, match="no such file"):
+        import_weights(other_weights.with_name("none"))
+    monkeypatch.setattr(inception, "SHA256", digest_of(other_weights))
+    target = import_weights(other_weights)
+    assert target == root / FILE
+    assert target.read_bytes() == other_weights.read_bytes()
+    assert [path.name for path in root.iterdir()] == [FILE]
+    assert Inception().weights() == target
