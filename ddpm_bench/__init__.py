@@ -35,7 +35,7 @@ def load_suite(path: str | Path, *, overrides: tuple[str, ...] = (), only: tuple
 
 
 def plan(suite: Suite, *, runs: str | Path = "runs", skip_missing: bool = False) -> Plan:
-    """What the suite needs and what of it exists. Raises UserError with everything that would stop a run."""
+    """What the suite needs, what of it exists, and in `.problems` everything that would stop a run."""
     from ddpm_bench.planning import make_plan
 
     return make_plan(suite, Path(runs), skip_missing=skip_missing)

@@ -11,7 +11,8 @@ from ddpm_bench import labels
 from ddpm_bench.errors import FieldError
 from ddpm_bench.fields import Report
 from ddpm_bench.identity import dumps
-from ddpm_bench.matrix import SECTIONS, SHORT, Axis, Mistaken, Point, split_key
+from ddpm_bench.keys import SECTIONS, SHORT, Mistaken, split_key
+from ddpm_bench.matrix import Axis, Point
 from ddpm_bench.spec import Cell, bind, illegal
 
 

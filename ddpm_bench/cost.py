@@ -32,21 +32,18 @@ class NetworkCost:
 def network_cost(cell: Cell, shape: tuple[int, int, int]) -> NetworkCost:
     """Counted on the meta device: nothing is computed, no memory is taken."""
     training, _ = bind(cell)
-    with torch.device("meta"):
-        module = build_network(training, shape, "meta")
-        x = torch.zeros(1, *shape)
-        t = torch.zeros(1, dtype=torch.int64)
+    module = build_network(training, cell.dataset, shape, "cpu").to("meta")
+    if not any(True for _ in module.parameters()):
+        return NetworkCost(0, 0, 0, 0)
+    x, t = torch.zeros(1, *shape, device="meta"), torch.zeros(1, dtype=torch.int64, device="meta")
     with torch.no_grad(), FlopCounterMode(display=False) as forward:
-        output = module(x, t)
-    step_flops = forward.get_total_flops()
-    if output.requires_grad or any(parameter.requires_grad for parameter in module.parameters()):
-        with FlopCounterMode(display=False) as step:
-            module(x, t).sum().backward()
-        step_flops = step.get_total_flops()
+        module(x, t)
+    with FlopCounterMode(display=False) as step:
+        module(x, t).sum().backward()
     tensors = module.state_dict().values()
     return NetworkCost(
         forward.get_total_flops(),
-        step_flops,
+        step.get_total_flops(),
         sum(parameter.numel() for parameter in module.parameters()),
         sum(tensor.numel() * tensor.element_size() for tensor in tensors),
     )
@@ -97,8 +94,8 @@ def _add(total: Cost, plan: Plan, cell: CellPlan, task: Task, network: NetworkCo
         work = images * steps
         total.num_bytes += images * (2 * steps + dims) * 4
     elif task.stage == "sample":
-        work = CHUNK * len(chain.kept_timesteps())
-        total.num_bytes += CHUNK * dims
+        work = task.spec["count"] * len(chain.kept_timesteps())
+        total.num_bytes += task.spec["count"] * dims
     if task.stage in ("score", "sample"):
         total.network_calls += work
         total.flops += work * network.flops_forward

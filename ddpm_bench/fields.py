@@ -39,7 +39,7 @@ def build(cls: type[T], table: Mapping[str, Any], path: str, report: Report) -> 
 
     path: where the table stands ("training"), the prefix of every reported path.
     """
-    known = hints(cls)
+    known = hints(cls)  # type: ignore[arg-type]  # a class is hashable
     values: dict[str, Any] = {}
     sound = True
     for name, value in table.items():
@@ -110,10 +110,11 @@ def entry(axis: str, value: Any, path: str, report: Report) -> Any:
 def _coerce_union(options: tuple[Any, ...], value: Any, path: str, report: Report) -> Any:
     if value is None and type(None) in options:
         return None
+    kinds = [option for option in options if option is not type(None)]
+    if len(kinds) == 1:
+        return coerce(kinds[0], value, path, report)
     problems: list[tuple[str, str]] = []
-    for option in options:
-        if option is type(None):
-            continue
+    for option in kinds:
         found: list[tuple[str, str]] = []
         result = coerce(option, value, path, lambda p, text, found=found: found.append((p, text)))  # type: ignore[misc]
         if result is not Invalid:

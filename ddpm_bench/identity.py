@@ -44,7 +44,8 @@ def identity_fields(value: Any) -> dict[str, Any]:
         item = getattr(value, field.name)
         if "omit_at" in field.metadata and item == field.metadata["omit_at"]:
             continue
-        if str(field.type).startswith("float") and isinstance(item, int) and not isinstance(item, bool):
+        kind = field.type.__name__ if isinstance(field.type, type) else str(field.type)
+        if kind.startswith("float") and isinstance(item, int) and not isinstance(item, bool):
             item = float(item)
         fields[field.name] = item
     return fields

@@ -14,7 +14,7 @@ from ddpm_bench.errors import UserError
 from ddpm_bench.identity import canonical, content_key
 from ddpm_bench.spec import Cell, Reverse, TrainingOptions, bind
 from ddpm_bench.stages import CHUNK, Task, module
-from ddpm_bench.stages._images import num_chunks
+from ddpm_bench.stages._images import chunk_sizes
 from ddpm_bench.store import Store
 from ddpm_bench.suite import Suite, SuiteCell
 
@@ -64,6 +64,8 @@ class Plan:
     baselines: list[Baseline]
     not_computed: dict[str, str]
     """Result name → why it is not computed in this run (missing weights under --skip-missing)."""
+    problems: list[str]
+    """Everything that stops a run: missing data, missing weights."""
 
     def tasks(self) -> dict[str, Task]:
         """Every task once, by key, inputs first."""
@@ -123,7 +125,11 @@ class Planner:
 
     def _data_task(self, cell: Cell) -> Task:
         root = data_root()
-        sources = [(path, path.stat()) for path in cell.dataset.sources(root)]
+        try:
+            sources = [(path, path.stat()) for path in cell.dataset.sources(root)]
+        except UserError as problem:
+            self.problems.extend(f"dataset: {text}" for text in problem.problems)
+            sources = []
         spec = {
             "dataset": cell.dataset,
             "sources": [[_relative(path, root), stat.st_size, stat.st_mtime_ns] for path, stat in sources],
@@ -135,6 +141,7 @@ class Planner:
         """The training of a cell, and how the cell uses it."""
         training, reverse = bind(cell)
         recorded = {name: getattr(cell.training, name) for name in TrainingOptions.RECORDED}
+        recorded["validation_images"] = self.evaluation.images
         spec = {"training": training, "steps": cell.training.steps}
         return self.task("train", spec, {"data": self.data}, recorded), reverse
 
@@ -150,7 +157,7 @@ class Planner:
         common = {"split": split, "images": images, "weights": reverse.weights}
         inputs = {"train": plan.train, "data": self.data}
         scores = [
-            self.task("score", {**common, "chunk": chunk}, inputs, {}) for chunk in range(num_chunks(images))
+            self.task("score", {**common, "chunk": chunk}, inputs, {}) for chunk in range(len(chunk_sizes(images)))
         ]  # fmt: skip
         used = {"variance": reverse.variance, "first_step": reverse.first_step, "thresholding": reverse.thresholding,
                 "timesteps": reverse.timesteps, "sampler": reverse.sampler, "weights": reverse.weights}  # fmt: skip
@@ -164,8 +171,8 @@ class Planner:
     def sample(self, plan: CellPlan, reverse: Reverse) -> None:
         """The chunks that hold evaluation.samples images."""
         plan.samples = [
-            self.task("sample", {"reverse": reverse, "chunk": chunk}, {"train": plan.train}, {})
-            for chunk in range(num_chunks(self.evaluation.samples))
+            self.task("sample", {"reverse": reverse, "chunk": chunk, "count": count}, {"train": plan.train}, {})
+            for chunk, count in enumerate(chunk_sizes(self.evaluation.samples))
         ]
 
     def features(self, source: str, extractor: Any, digest: str, images: Task, **more: Any) -> Task:
@@ -179,7 +186,7 @@ def _relative(path: Path, root: Path) -> str:
 
 
 def make_plan(suite: Suite, runs: Path, *, skip_missing: bool = False) -> Plan:
-    """The plan of a suite on a store. Raises UserError with every problem that would stop the run."""
+    """The plan of a suite on a store, with every problem that would stop a run."""
     from ddpm_bench.planning_quality import QualityPlanner
 
     planner = Planner(suite, Store(runs / "store"), skip_missing)
@@ -203,12 +210,10 @@ def make_plan(suite: Suite, runs: Path, *, skip_missing: bool = False) -> Plan:
             spec = {"split": split, "images": planner.count(split)}
             name = "bits_per_dim" if split == "test" else f"bits_per_dim_{split}"
             baselines.insert(0, Baseline(None, name, planner.task("baseline", spec, {"data": planner.data}, {})))
-    if planner.problems:
-        raise UserError(planner.problems)
     illegal = [cell for cell in suite.cells if cell.reason is not None]
     return Plan(
         suite, planner.store, planner.data, planner.info, cells, illegal, planner.references, baselines,
-        planner.not_computed,
+        planner.not_computed, planner.problems,
     )  # fmt: skip
 
 

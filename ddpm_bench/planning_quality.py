@@ -35,9 +35,8 @@ class QualityPlanner:
             try:
                 self.metrics.append((item, item.extractor.digest()))  # type: ignore[union-attr]
             except UserError as problem:
-                if planner.skip_missing:
-                    self._skip(item, str(problem))
-                else:
+                self._skip(item, str(problem))
+                if not planner.skip_missing:
                     planner.problems.append(f"{item.name}: {problem} (or go on without it: --skip-missing)")
         if levels is None and metrics and not planner.skip_missing:
             names = ", ".join(item.name for item in metrics)

@@ -125,9 +125,12 @@ def register(thing: T) -> T:
     written = inspect.cleandoc(thing.__doc__ or "")
     if not written or written.startswith(f"{getattr(thing, '__name__', '')}("):
         raise TypeError(f"{module}: {thing!r} needs a written docstring")
+    own = f"{AXES[axis].package}.{name}"
     taken = _registered.get((axis, name))
-    if taken is not None and taken.__module__ != module:
-        raise TypeError(f'{axis}: the name "{name}" of {module} is taken by {taken.__module__}')
+    if module != own and name in _own_names(AXES[axis]):
+        raise TypeError(f'{axis}: the name "{name}" of {module} is taken by {own}')
+    if taken is not None and (taken.__module__, taken.__qualname__) != (module, thing.__qualname__):  # type: ignore[attr-defined]
+        raise TypeError(f'{axis}: the name "{name}" of {module} is taken by {taken.__module__}.{taken.__qualname__}')
     thing.name = name  # type: ignore[attr-defined]
     _registered[axis, name] = thing
     return thing
@@ -136,7 +139,8 @@ def register(thing: T) -> T:
 @cache
 def _own_names(axis: Axis) -> tuple[str, ...]:
     spec = importlib.util.find_spec(axis.package.partition(".")[0])
-    assert spec is not None and spec.submodule_search_locations
+    assert spec is not None
+    assert spec.submodule_search_locations
     folder = Path(spec.submodule_search_locations[0], *axis.package.split(".")[1:])
     return tuple(sorted(path.stem for path in folder.glob("*.py") if not path.stem.startswith("_")))
 
@@ -186,13 +190,16 @@ def load_plugin_file(path: Path) -> None:
     path = path.resolve()
     if not path.is_file():
         raise UserError(f"plugin {path}: no such file")
+    if not path.stem.isidentifier():
+        raise UserError(f"plugin {path}: its entries are named after it, so its name is made of letters, digits and _")
     loaded = sys.modules.get(path.stem)
     if loaded is not None and getattr(loaded, "__file__", None) == str(path):
         return
     if loaded is not None or importlib.util.find_spec(path.stem) is not None:
         raise UserError(f'plugin {path}: a module named "{path.stem}" exists already; rename the file')
     spec = importlib.util.spec_from_file_location(path.stem, path)
-    assert spec is not None and spec.loader is not None
+    assert spec is not None
+    assert spec.loader is not None
     module = importlib.util.module_from_spec(spec)
     sys.modules[path.stem] = module
     try:

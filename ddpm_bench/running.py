@@ -105,6 +105,8 @@ def run(
     or another run of the suite is active.
     """
     plan = make_plan(suite, runs, skip_missing=skip_missing)
+    if plan.problems:
+        raise UserError(plan.problems)
     workers = make_workers(device, jobs)
     folder = records.suite_folder(runs, suite.name)
     folder.mkdir(parents=True, exist_ok=True)

@@ -15,8 +15,9 @@ from typing import Any
 from ddpm_bench import fields, registry
 from ddpm_bench.errors import UserError, suggestion
 from ddpm_bench.fields import Invalid, Report, describe, hints
+from ddpm_bench.keys import ROOTS, SECTIONS, Mistaken, entry_axis, known_keys, name_of, split_key, written_name
 from ddpm_bench.labels import value_label
-from ddpm_bench.matrix import ROOTS, SECTIONS, Mistaken, Point, entry_axis, known_keys, name_of, split_key, written_name
+from ddpm_bench.matrix import Point
 
 
 @dataclass(frozen=True)

@@ -171,9 +171,9 @@ def illegal(cell: Cell) -> str | None:
 
 @dataclass(frozen=True, kw_only=True)
 class Training:
-    """All that changes the weights, except the number of steps: N steps are a place on the trajectory of this."""
+    """All that changes the weights beside the data (whose digest enters the key) and the number of steps (N steps are a
+    place on the trajectory of this)."""
 
-    dataset: Dataset
     network: Network
     timesteps: int
     schedule: Schedule
@@ -212,7 +212,6 @@ def bind(cell: Cell) -> tuple[Training, Reverse]:
         if item.name != "steps" and item.name not in TrainingOptions.RECORDED
     }
     training = Training(
-        dataset=cell.dataset,
         network=cell.network,
         timesteps=cell.diffusion.timesteps,
         schedule=cell.diffusion.schedule,
@@ -282,7 +281,7 @@ def rebuild(annotation: Any, identity: Any) -> Any:
 
 def rebuild_training(identity: dict[str, Any]) -> Training:
     """The `Training` of a canonical identity."""
-    hints = {"dataset": Dataset, "network": Network, "schedule": Schedule, "prediction": Prediction, "loss": Loss}
+    hints = {"network": Network, "schedule": Schedule, "prediction": Prediction, "loss": Loss}
     entries = {name: rebuild(axis, identity[name]) for name, axis in hints.items()}
     return Training(**{**identity, **entries})
 

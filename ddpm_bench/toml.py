@@ -57,13 +57,6 @@ class Document:
         """`suites/x.toml:9` or `--set training.steps=20`."""
         return self.place(path).text
 
-    def set_by_user(self, path: str) -> bool:
-        """Whether a --set wrote the key, or something above or below it."""
-        return any(
-            place.file is None and (f"{known}.".startswith(f"{path}.") or f"{path}.".startswith(f"{known}."))
-            for known, place in self.places.items()
-        )
-
 
 def read(path: str | Path) -> Document:
     """The document of a suite file. Raises UserError: unreadable, not TOML, or `extends` that leads nowhere."""
@@ -162,9 +155,11 @@ def apply(document: Document, assignments: Sequence[str]) -> Document:
         except ValueError as problem:
             problems.append(f"{text}: {problem}")
             continue
-        path = ".".join(keys)
+        path, place = ".".join(keys), Place(-1, rank, text, None)
         _forget(places, path)
-        places[path] = Place(-1, rank, text, None)
+        places[path] = place
+        if keys[-1] == "name":
+            places.setdefault(".".join(keys[:-1]), place)
     if problems:
         raise UserError(problems)
     return dataclasses.replace(document, tables=tables, places=places, overrides=(*document.overrides, *assignments))

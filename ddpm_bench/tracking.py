@@ -153,9 +153,8 @@ def sync(runs: Path, suite: str, report: Path | None = None) -> SyncReport:
                 return _Mirror(uri, runs, suite).bring(parent, cells)
         except Timeout as error:
             raise TrackingError(f"another process has been syncing {runs} for {LOCK_SECONDS} s") from error
-        except (MlflowException, SQLAlchemyError, OSError) as error:
-            lines = str(error).splitlines() or [type(error).__name__]
-            reason = _cut(lines[0].replace(uri, _shown(uri)), 300)
+        except (MlflowException, SQLAlchemyError, OSError, ImportError) as error:  # ImportError: a database's driver
+            reason = _reason(error).replace(uri, _shown(uri))
             raise TrackingError(f"MLflow at {_shown(uri)} could not be brought up to date: {reason}") from error
 
 
@@ -474,11 +473,23 @@ def _shown(uri: str) -> str:
     return re.sub(r"://[^/@]*@", "://", uri)
 
 
+def _reason(error: Exception) -> str:
+    """The system's own word on a connection ("Connection refused"), else the first line of the message."""
+    root: BaseException = error
+    while cause := root.__cause__ or root.__context__:
+        root = cause
+    if isinstance(root, OSError) and root.strerror and root.filename is None:
+        return root.strerror
+    return _cut(next(iter(str(error).splitlines()), type(error).__name__), 300)
+
+
 def _probe(uri: str) -> None:
     """Open the database once: MLflow itself retries one that cannot be opened for minutes."""
     import sqlalchemy
 
     engine = sqlalchemy.create_engine(uri)
+    if engine.dialect.name == "sqlite" and engine.url.database:
+        Path(engine.url.database).parent.mkdir(parents=True, exist_ok=True)
     try:
         sqlalchemy.inspect(engine).get_table_names()
     finally:

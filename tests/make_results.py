@@ -145,7 +145,8 @@ def write_csv(path: Path, rows: list[dict[str, Any]]) -> None:
 
 def curves(axes: dict[str, str], seed: int, last: int, diverged: bool) -> list[dict[str, Any]]:
     """A training curve up to step `last`, a row every 20 steps, validated every 100."""
-    random = np.random.default_rng([seed, len(axes["prediction"]), len(axes["loss"])])
+    random = np.random.default_rng(int(key("curves", axes, seed)[:8], 16))
+    level = math.exp(random.normal(0, 0.03))
     floor = {"epsilon": 0.11, "x0": 0.05}[axes["prediction"]] if axes["loss"] == "simple" else 2.5
     rows = []
     for step in range(20, last + 1, 20):
@@ -153,7 +154,7 @@ def curves(axes: dict[str, str], seed: int, last: int, diverged: bool) -> list[d
         if diverged and step > last - 60:
             loss *= 30.0 ** (3 + (step - last) / 20)
         validated = step % 100 == 0 and not diverged
-        error = 0.12 * (1 + 6 * math.exp(-step / 120)) * (1.2 if axes["prediction"] == "x0" else 1.0)
+        error = 0.12 * (1 + 6 * math.exp(-step / 120)) * (1.2 if axes["prediction"] == "x0" else 1.0) * level
         rows.append({
             "step": step, "loss": loss, "learning_rate": 1e-3, "gradient_norm": 0.5 * math.exp(random.normal(0, 0.3)),
             "validation_epsilon_mse": error * math.exp(random.normal(0, 0.02)) if validated else None,

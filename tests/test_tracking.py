@@ -516,27 +516,33 @@ def test_dead_server_fails_quickly_and_settings_are_left_alone(runs: Path, monke
     with pytest.raises(tracking.TrackingError) as raised:
         tracking.sync(runs, SUITE)
     assert time.monotonic() - start < 10
-    message = str(raised.value)
-    assert "\n" not in message
-    assert message.startswith(f"MLflow at http://127.0.0.1:{port} could not be brought up to date: ")
-    assert "secret" not in message
-    assert len(message) < 400
+    message = f"MLflow at http://127.0.0.1:{port} could not be brought up to date: Connection refused"
+    assert str(raised.value) == message
     assert dict(os.environ) == before | {"MLFLOW_DISABLE_TELEMETRY": os.environ["MLFLOW_DISABLE_TELEMETRY"]}
 
 
-@pytest.mark.parametrize("uri", ["sqlite:////nonexistent/directory/mlflow.db", "sqlite:///{runs}/broken.db", "{runs}"])
+@pytest.mark.parametrize(
+    "uri",
+    [
+        "sqlite:///{runs}/broken.db",
+        "sqlite:///{runs}/broken.db/mlflow.db",
+        "postgresql://me:secret@127.0.0.1:1/mlflow",
+        "{runs}",
+    ],
+)
 def test_store_that_cannot_be_used(runs: Path, monkeypatch: pytest.MonkeyPatch, uri: str) -> None:
     (runs / "broken.db").write_text("not a database " * 100, encoding="utf-8")
     monkeypatch.setenv("MLFLOW_TRACKING_URI", uri.format(runs=runs))
     start = time.monotonic()
-    with pytest.raises(tracking.TrackingError, match=r"could not be brought up to date: \S+"):
+    with pytest.raises(tracking.TrackingError, match=r"could not be brought up to date: \S+") as raised:
         tracking.sync(runs, SUITE)
+    assert "\n" not in str(raised.value)
+    assert "secret" not in str(raised.value)
     assert time.monotonic() - start < 10
 
 
 def test_database_named_by_the_user(runs: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    own = tmp_path / "own.db"
-    shutil.copy(runs / "mlflow.db", own)
+    own = tmp_path / "not" / "there" / "yet.db"
     before = (runs / "mlflow.db").read_bytes()
     monkeypatch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{own}")
     assert tracking.sync(runs, SUITE).uri == f"sqlite:///{own}"

@@ -17,15 +17,15 @@ MAX_DIFFERENCES = 4
 def print_plan(plan: Plan, console: Console) -> None:
     """Cells, shared trainings, what exists and why the rest is not reused, and what the rest costs."""
     table = Table(title=f"{plan.suite.title} ({plan.suite.name})", title_justify="left", title_style="bold")
-    for column in ("cell", "variant", "training", "exists"):
+    for column in ("cell", "training", "exists"):
         table.add_column(column)
     numbers = {key: str(i + 1) for i, key in enumerate(plan.trainings())}
     selected = {id(cell) for cell in plan.selected()}
     for cell in plan.cells:
         if id(cell) in selected:
-            table.add_row(cell.suite_cell.id, cell.suite_cell.label, numbers[cell.train.key], _existing(plan, cell))
+            table.add_row(cell.suite_cell.id, numbers[cell.train.key], _existing(plan, cell))
     for suite_cell in plan.illegal:
-        table.add_row(f"[dim]{suite_cell.id}[/dim]", suite_cell.label, "–", f"illegal: {suite_cell.reason}")
+        table.add_row(f"[dim]{suite_cell.id}[/dim]", "–", f"illegal: {suite_cell.reason}")
     console.print(table)
     trainings = {cell.train.key for cell in plan.selected()}
     done = sum(plan.store.has("train", key) for key in trainings)
@@ -33,8 +33,11 @@ def print_plan(plan: Plan, console: Console) -> None:
     _print_data(plan, console)
     _print_reuse(plan, console)
     _print_cost(plan, console)
+    reasons: dict[str, list[str]] = {}
     for name, reason in plan.not_computed.items():
-        console.print(f"not computed: {name}: {reason}", markup=False)
+        reasons.setdefault(reason, []).append(name)
+    for reason, names in ({} if plan.problems else reasons).items():
+        console.print(f"not computed: {', '.join(names)}: {reason}", markup=False)
     for note in plan.suite.skipped_notes:
         console.print(f"note: {note}", markup=False)
 

@@ -29,15 +29,7 @@ def command(
     from ddpm_bench.errors import UserError
 
     found = load(suite, runs, overrides, only, name)
-    console = Console(highlight=False)
-    problems: list[str] = []
-    try:
-        plan = make_plan(found, runs=runs, skip_missing=skip_missing)
-    except UserError as problem:
-        if skip_missing:
-            raise
-        problems = problem.problems
-        plan = make_plan(found, runs=runs, skip_missing=True)
-    print_plan(plan, console)
-    if problems:
-        raise UserError(problems)
+    plan = make_plan(found, runs=runs, skip_missing=skip_missing)
+    print_plan(plan, Console(highlight=False))
+    if plan.problems:
+        raise UserError(plan.problems)

@@ -16,7 +16,7 @@ def num_groups(channels: int, most: int) -> int:
     """The largest divisor of `channels` that is at most `most` and leaves at least four channels to a group.
 
     Ho et al. have 128 channels in 32 groups. Groups of one channel, which narrow networks would get without the second
-    condition, remove the mean of every channel: 16 channels at 8×8 then have a seventh more ε-error after 500 steps.
+    condition, remove the mean of every channel: 16 channels at 8×8 then have a sixth more ε-error after 500 steps.
     """
     return max(n for n in range(1, max(1, min(channels // 4, most)) + 1) if channels % n == 0)
 

@@ -19,12 +19,16 @@ def paragraphs(view: ResultsView, table: Table) -> list[str]:
     opening = words.count(len(table.rows), "variant") + (f" ({compared})" if compared else "")
     opening += f" × {words.count(seeds, 'seed')} on {view.data['data']['name']}: {words.count(len(cells), 'cell')}, "
     opening += words.count(trained, "training") + ". "
-    counts = [(sum(cell["status"] == status for cell in cells), status) for status in STATUSES]
-    found = [f"{count} {status}" for count, status in counts if count]
-    opening += "All cells are done." if found == [f"{len(cells)} done"] else f"Of the cells, {_listed(found)}."
+    counts = {status: sum(cell["status"] == status for cell in cells) for status in STATUSES}
+    verbs = {status: "" if status.endswith("ed") else "are " for status in STATUSES}  # 14 are done, 1 failed
+    found = [f"{count} {verbs[status]}{status}" for status, count in counts.items() if count]
+    found = [text.replace("1 are", "1 is") if text.startswith("1 ") else text for text in found]
+    opening += "All cells are done." if counts["done"] == len(cells) else f"Of the cells, {_listed(found)}."
     if not any(entry and entry.summary.mean is not None for row in table.rows for entry in row.entries):
         return [opening + " There are no values yet."]
     verdicts = [_leader(table, column, index) for index, column in enumerate(table.columns)]
+    if seeds == 1 and len(table.rows) > 1:
+        verdicts.append("One training each does not tell variants apart.")
     verdicts.append(_against_baselines(table))
     return [opening, " ".join(text for text in verdicts if text)]
 
@@ -56,13 +60,13 @@ def _number(entry: Entry) -> str:
 def _standing(table: Table, index: int, leader: Row) -> str:
     tested = [row for row in table.rows if (entry := row.entries[index]) and len(entry.summary.cells) >= 2]
     if len(tested) < 2 or leader not in tested:
-        return "; one training each does not tell variants apart"
+        return ""
     bold = [row for row in tested if (entry := row.entries[index]) and entry.bold]
     if not bold:
         return "; over the seeds no difference between variants is significant"
     others = len([row for row in bold if row is not leader])
     if others == 0:
-        return "; each other variant with two seeds or more is significantly beaten"
+        return "; all others with two seeds or more are significantly beaten"
     return f"; {words.count(others, 'other')} {'is' if others == 1 else 'are'} not significantly beaten either"
 
 
@@ -78,6 +82,7 @@ def _against_baselines(table: Table) -> str:
         entry = row.entries[index]
         if values and entry and entry.summary.mean is not None:
             won = sum(value < entry.summary.mean for value in values)
-            share = "all" if won == len(values) else str(won) if won else "none"
-            found.append(f"{share} of {words.count(len(values), 'variant')} below the {row.label} ({entry.text})")
-    return f"In bits/dim {_listed(found)}." if found else ""
+            share = f"{won} of {words.count(len(values), 'variant')}" if not found else str(won or "none")
+            verb = "beats" if won == 1 or (found and not won) else "beat"
+            found.append(f"{share} {verb} the {row.label} ({entry.text} bits/dim)")
+    return f"{_listed(found)}." if found else ""

@@ -9,9 +9,9 @@ from ddpm_bench.stages import CHUNK
 from ddpm_bench.store import Artifact
 
 
-def num_chunks(count: int) -> int:
-    """Chunks that hold `count` images."""
-    return -(-count // CHUNK)
+def chunk_sizes(count: int) -> list[int]:
+    """Images of each chunk: full ones, and the rest in the last."""
+    return [min(CHUNK, count - start) for start in range(0, count, CHUNK)]
 
 
 def subset(total: int, count: int) -> np.ndarray:

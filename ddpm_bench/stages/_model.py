@@ -11,31 +11,38 @@ import torch
 from safetensors.torch import load_file
 from torch import Tensor, nn
 
+from ddpm_bench.datasets import Dataset
 from ddpm_bench.diffusion.process import Process
 from ddpm_bench.networks import Problem
 from ddpm_bench.randomness import derive_seed
-from ddpm_bench.spec import Training, rebuild_training
+from ddpm_bench.spec import Training, rebuild, rebuild_training
+from ddpm_bench.stages import CHUNK
 from ddpm_bench.store import Artifact
 
-SUB_BATCH_VALUES = 2**22
-"""Values (images × dimensions) per network call in evaluation; with the cap of 128 images it fixes the sub-batch."""
+MAX_VALUES = {"cpu": 2**15, "cuda": 2**22}
+"""Values (images × dimensions) per network call in evaluation, by kind of device."""
 
 
-def sub_batch(shape: tuple[int, int, int]) -> int:
-    """Images per network call in evaluation: a function of the shape alone, so that bits do not depend on the machine."""
+def sub_batch(shape: tuple[int, int, int], device: str) -> int:
+    """Images per network call in evaluation, a power of two up to CHUNK.
+
+    A function of the shape and the kind of device alone, so that bits do not depend on workers, shards or interruptions
+    (on a CPU small, so that a few images of a large network do not pay for a full chunk).
+    """
     channels, height, width = shape
-    return max(1, min(128, SUB_BATCH_VALUES // (channels * height * width)))
+    fitting = max(1, MAX_VALUES[torch.device(device).type] // (channels * height * width))
+    return min(CHUNK, 1 << (fitting.bit_length() - 1))
 
 
-def build_network(training: Training, shape: tuple[int, int, int], device: str) -> nn.Module:
+def build_network(training: Training, dataset: Dataset, shape: tuple[int, int, int], device: str) -> nn.Module:
     """The network with its initial weights, which depend on the seed and the configuration alone."""
     problem = Problem(
         shape=shape,
-        levels=training.dataset.levels,
+        levels=dataset.levels,
         outputs=shape[0] * (2 if training.learned_variance else 1),
         process=training.schedule.process(training.timesteps),
         prediction=training.prediction,
-        dataset=training.dataset,
+        dataset=dataset,
     )
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(derive_seed(training.seed, "initial weights"))
@@ -62,6 +69,7 @@ class Model:
     training: Training
     process: Process
     shape: tuple[int, int, int]
+    levels: int | None
     device: str
 
     def __call__(self, x_t: Tensor, t: Tensor) -> Tensor:
@@ -69,7 +77,7 @@ class Model:
 
         The network sees sub-batches of one fixed size, the last one padded with copies of its last image.
         """
-        size = sub_batch(self.shape)
+        size = sub_batch(self.shape, self.device)
         outputs = []
         for start in range(0, len(x_t), size):
             x, steps = x_t[start : start + size], t[start : start + size]
@@ -86,12 +94,13 @@ class Model:
 def load_model(train: Artifact, weights: str, device: str) -> Model:
     """The network of a train artifact with its EMA or raw weights, in evaluation mode."""
     training = rebuild_training(train.spec["training"])
-    shape = tuple(train.manifest["info"]["shape"])
-    module = build_network(training, shape, device)  # type: ignore[arg-type]
+    info = train.manifest["info"]
+    shape: tuple[int, int, int] = tuple(info["shape"])  # type: ignore[assignment]
+    module = build_network(training, rebuild(Dataset, info["dataset"]), shape, device)
     module.load_state_dict(load_file(train.path / f"{weights}.safetensors", device=device))
     module.eval().requires_grad_(False)
     process = training.schedule.process(training.timesteps)
-    return Model(module, training, process, shape, device)  # type: ignore[arg-type]
+    return Model(module, training, process, shape, info["levels"], device)
 
 
 def scale_to_network(values: Tensor, levels: int | None) -> Tensor:

@@ -13,6 +13,7 @@ from ddpm_bench.spec import Training
 from ddpm_bench.stages._model import Model
 
 MAX_IMAGES = 128
+"""Images at most; fewer where the suite evaluates fewer (evaluation.images)."""
 DRAWS_PER_IMAGE = 8
 """t per image: t = 1 always, and this many, stratified over t = 2…T."""
 
@@ -23,11 +24,11 @@ class Validation:
     The draws depend on nothing but the split and T, so that curves of variants and seeds can be laid over each other.
     """
 
-    def __init__(self, training: Training, values: Tensor, x_0: Tensor, device: str):
+    def __init__(self, training: Training, values: Tensor, x_0: Tensor, levels: int | None, num_images: int, device: str):
         """values: levels or real values [N, C, H, W]; x_0: the same scaled for the network."""
-        self._training, self._device = training, device
+        self._training, self._levels, self._device = training, levels, device
         self._process = training.schedule.process(training.timesteps)
-        count = min(MAX_IMAGES, len(x_0))
+        count = min(MAX_IMAGES, num_images, len(x_0))
         self._values, self._x_0 = values[:count].to(device), x_0[:count].to(device)
         self._t = self._draw_timesteps(count).to(device)
         index = torch.arange(self._t.numel(), device=device)
@@ -47,7 +48,7 @@ class Validation:
     def measure(self, module: nn.Module) -> tuple[float, float]:
         """(ε-MSE, bits/dim) of the module in evaluation mode."""
         shape = tuple(self._x_0.shape[1:])
-        model = Model(module, self._training, self._process, shape, self._device)  # type: ignore[arg-type]
+        model = Model(module, self._training, self._process, shape, self._levels, self._device)  # type: ignore[arg-type]
         was_training = module.training
         module.eval()
         columns = []
@@ -81,7 +82,6 @@ class Validation:
         log_sigma2 = BetaTilde().log_sigma2(process, torch.arange(len(process)))
         t = self._t.cpu()
         costs = mean_cost(process, log_sigma2, torch.ones(len(process)))[t] * error
-        levels = self._training.dataset.levels
-        first = decoder_nll(self._values, x_0_first, log_sigma2[0].to(self._device), levels).double().cpu()
+        first = decoder_nll(self._values, x_0_first, log_sigma2[0].to(self._device), self._levels).double().cpu()
         nats = self._mean_over_t(costs) * len(process) + float(first.mean()) + float(prior_kl(self._x_0, process).mean())
         return float(bits_per_dim(torch.tensor(nats), self._x_0[0].numel()))

@@ -46,19 +46,20 @@ def run(context: Context) -> None:
     x_0_first = torch.cat([torch.from_numpy(np.load(s.path / "x_0_first.npy")) for s in scores])
     indices = np.concatenate([np.load(s.path / "indices.npy") for s in scores])
     values = torch.from_numpy(np.array(split_values(data, spec["split"])[indices]))
-    x_0 = scale_to_network(values, training.dataset.levels)
+    levels = data.manifest["info"]["levels"]
+    x_0 = scale_to_network(values, levels)
     num_dims = x_0[0].numel()
 
     log_sigma2 = reverse.variance.log_sigma2(process, torch.arange(len(process)), first_step=reverse.first_step)
     per_mean = bits_per_dim(mean_cost(process, log_sigma2, squared[reverse.thresholding]), num_dims)
     per_variance = bits_per_dim(variance_cost(process, log_sigma2) * num_dims, num_dims)
     mean = THRESHOLDINGS[reverse.thresholding](x_0_first.double())
-    decoder = bits_per_dim(decoder_nll(values, mean, log_sigma2[0], training.dataset.levels), num_dims)
+    decoder = bits_per_dim(decoder_nll(values, mean, log_sigma2[0], levels), num_dims)
     prior = bits_per_dim(prior_kl(x_0, process), num_dims)
     terms = torch.stack([decoder, per_mean.sum(1), per_variance.sum().expand(len(x_0)), prior], dim=1)
     np.save(context.out / "per_image.npy", terms.numpy())
     _write_timesteps(context, process, decoder, per_mean, per_variance, squared, reverse.thresholding, num_dims)
-    context.write_json("estimates.json", _estimates(terms, spec, training.dataset.levels))
+    context.write_json("estimates.json", _estimates(terms, spec, levels))
 
 
 def _write_timesteps(

@@ -21,12 +21,12 @@ def to_levels(x: Tensor, levels: int) -> Tensor:
 
 
 def run(context: Context) -> None:
-    """Writes samples.npy [CHUNK, C, H, W]: uint8 levels of the data, or float32 for data without levels."""
+    """Writes samples.npy [count, C, H, W]: uint8 levels of the data, or float32 for data without levels."""
     spec, train = context.spec, context.input("train")
     reverse = rebuild_reverse(spec["reverse"])
     model = load_model(train, reverse.weights, context.device)
     training, process = model.training, chain(model.process, reverse.timesteps)
-    index = torch.arange(spec["chunk"] * CHUNK, (spec["chunk"] + 1) * CHUNK, device=context.device)
+    index = spec["chunk"] * CHUNK + torch.arange(spec["count"], device=context.device)
     noises = Stream(training.seed, "sample")
     calls = 0
 
@@ -35,7 +35,7 @@ def run(context: Context) -> None:
         output, head = split_head(model(x_t, process.original_index(t)), model.shape[0])
         pred_x_0 = p_x_0(output, x_t, t, process, training.prediction, reverse.thresholding)
         calls += 1
-        context.log.progress(calls * CHUNK, len(process) * CHUNK, "calls")
+        context.log.progress(calls * len(index), len(process) * len(index), "calls")
         return pred_x_0, reverse.variance.log_sigma2(process, t, head=head, first_step=reverse.first_step)
 
     def noise(i: int) -> Tensor:
@@ -44,7 +44,7 @@ def run(context: Context) -> None:
     with torch.inference_mode():
         x_T = noises.normal(0, index, model.shape)
         x_0 = reverse.sampler.sample(denoise, x_T, process, process.timesteps, noise)
-    levels = training.dataset.levels
+    levels = model.levels
     samples = x_0 if levels is None else to_levels(x_0, levels)
     np.save(context.out / "samples.npy", samples.cpu().numpy())
-    context.manifest["info"] = {"network_calls": calls * CHUNK}
+    context.manifest["info"] = {"network_calls": calls * len(index)}

@@ -27,7 +27,7 @@ def run(context: Context) -> None:
     model = load_model(context.input("train"), spec["weights"], context.device)
     values = split_values(context.input("data"), spec["split"])
     indices = chunk_of(subset(len(values), spec["images"]), spec["chunk"])
-    x_0 = scale_to_network(torch.from_numpy(np.array(values[indices])), model.training.dataset.levels)
+    x_0 = scale_to_network(torch.from_numpy(np.array(values[indices])), model.levels)
     x_0 = x_0.to(context.device)
     index = torch.from_numpy(indices).to(context.device)
     stream = Stream(model.training.seed, f"score {spec['split']}")

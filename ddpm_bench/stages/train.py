@@ -13,10 +13,11 @@ from filelock import FileLock
 from torch import Tensor, nn
 from torch.optim.swa_utils import AveragedModel
 
+from ddpm_bench.datasets import Dataset
 from ddpm_bench.diffusion.losses import Batch
-from ddpm_bench.identity import content_key
+from ddpm_bench.identity import canonical, content_key
 from ddpm_bench.randomness import Stream, derive_seed
-from ddpm_bench.spec import rebuild_training
+from ddpm_bench.spec import rebuild, rebuild_training
 from ddpm_bench.stages import Context, _checkpoints
 from ddpm_bench.stages._model import build_network, precision, scale_to_network
 from ddpm_bench.stages._validation import Validation
@@ -104,9 +105,12 @@ class Trainer:
             self.training.seed, values["train"], self.levels, self.training.timesteps,
             self.options["batch_size"], self.options["horizontal_flips"],
         )  # fmt: skip
-        x_0 = scale_to_network(values["validation"][:128], self.levels)
-        self.validation = Validation(self.training, values["validation"], x_0, self.device)
-        self.module = build_network(self.training, self.shape, self.device)  # type: ignore[arg-type]
+        x_0 = scale_to_network(values["validation"], self.levels)
+        images = context.task.recorded.get("validation_images", "all")
+        count = len(x_0) if images == "all" else images
+        self.validation = Validation(self.training, values["validation"], x_0, self.levels, count, self.device)
+        self.dataset = rebuild(Dataset, data.spec["dataset"])
+        self.module = build_network(self.training, self.dataset, self.shape, self.device)  # type: ignore[arg-type]
         self.average = AveragedModel(self.module, multi_avg_fn=ema_update(self.options["ema_decay"]))
         self.average.n_averaged.fill_(1)  # type: ignore[operator]  # the first update averages with the initial weights, not replaces them
         parameters = list(self.module.parameters())
@@ -260,7 +264,7 @@ def run(context: Context) -> None:
     share = trainer.clipped / trainer.step if trainer.options["gradient_clip"] and trainer.step else None
     context.manifest["info"] = {
         "shape": list(trainer.shape), "levels": trainer.levels, "num_parameters": parameters, "clipped_share": share,
-        "num_train_images": context.input("data").manifest["info"]["num_train"],
+        "dataset": canonical(trainer.dataset), "num_train_images": context.input("data").manifest["info"]["num_train"],
     }  # fmt: skip
     for name in ("raw", "ema"):
         _checkpoints.save_weights(context.out / f"{name}.safetensors", trainer.weights_module(name).state_dict())

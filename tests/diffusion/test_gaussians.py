@@ -66,9 +66,7 @@ def test_kl_of_isotropic_normals_in_three_dimensions():
 
 
 @settings(deadline=None, derandomize=True)
-@given(
-    log_var_q=st.floats(-20, 3), log_var_p=st.floats(-20, 3), mean_q=st.floats(-3, 3), mean_p=st.floats(-3, 3)
-)
+@given(log_var_q=st.floats(-20, 3), log_var_p=st.floats(-20, 3), mean_q=st.floats(-3, 3), mean_p=st.floats(-3, 3))
 def test_kl_is_never_negative_and_is_the_sum_of_its_parts(log_var_q, log_var_p, mean_q, mean_p):
     q, p = tensor(log_var_q), tensor(log_var_p)
     variance, mean = float(kl_variance_part(q, p)), float(kl_mean_part(tensor((mean_q - mean_p) ** 2), p))

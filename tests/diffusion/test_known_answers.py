@@ -113,9 +113,7 @@ def test_first_step_rules_cost_what_they_cost(first_step, written, variance):
 def test_a_vast_variance_is_no_uniform_code():
     """With σ² → ∞ the inner bins vanish and the two outer ones share everything: the decoder is no uniform code."""
     assert math.log2(17) == pytest.approx(4.087, abs=0.0005)
-    log_prob = log_prob_discretised(
-        torch.arange(17), torch.zeros(17).double(), torch.tensor(1e8).double().log(), 17
-    )
+    log_prob = log_prob_discretised(torch.arange(17), torch.zeros(17).double(), torch.tensor(1e8).double().log(), 17)
     assert log_prob[[0, 16]].exp().tolist() == pytest.approx([0.5, 0.5], abs=1e-4)
 
 

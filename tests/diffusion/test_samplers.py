@@ -90,9 +90,7 @@ def test_a_long_exact_chain_gives_the_data_back():
     mean, sd = 0.4, 0.5
     chain, gains, shifts = gaussian_chain(process, mean, sd, 1.0)
     left = [sd**2 * n / (a * sd**2 + n) for a, n in zip(chain.alpha_bar, chain.one_minus_alpha_bar, strict=True)]
-    sigma2 = [
-        v + c**2 * rest for v, c, rest in zip(chain.posterior_variance, chain.posterior_x_0, left, strict=True)
-    ]
+    sigma2 = [v + c**2 * rest for v, c, rest in zip(chain.posterior_variance, chain.posterior_x_0, left, strict=True)]
     law_mean, law_variance = oracles.gaussian_law(gains, shifts, sigma2)
     # The start is off by √ᾱ_T m and ᾱ_T (s² − 1), shrunk by the chain to less than ᾱ_T = 6e-8 · 1/ᾱ_T^½.
     assert law_mean == pytest.approx(mean, abs=1e-3)

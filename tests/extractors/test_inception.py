@@ -25,6 +25,8 @@ def other_weights(tmp_path_factory):
     for module in network.modules():
         if isinstance(module, nn.Conv2d | nn.Linear):
             nn.init.kaiming_normal_(module.weight, nonlinearity="relu", generator=generator)
+        if isinstance(module, nn.BatchNorm2d):
+            nn.init.constant_(module.weight, 1.1)  # makes up for pooling: features of the size of one
     path = tmp_path_factory.mktemp("weights") / "kaiming.pth"
     torch.save(network.state_dict(), path)
     return path
@@ -95,8 +97,8 @@ def test_features_and_logits(published):
     loaded = Inception().load("cpu")
     x = images(3)
     features, logits = loaded(x)
-    assert features.shape == (3, Inception().num_features) and features.dtype == torch.float32
-    assert logits.shape == (3, 1008) and logits.dtype == torch.float32
+    assert (features.shape, features.dtype) == ((3, Inception().num_features), torch.float32)
+    assert (logits.shape, logits.dtype) == ((3, 1008), torch.float32)
     assert features.std(0).max() > 0.01 * features.abs().max()  # they depend on the image
     single, single_logits = loaded(x[1:2])
     # Float32 sums in another order, relative to the largest value, over some hundred layers.
@@ -112,9 +114,9 @@ def test_values_are_those_of_torch_fidelity(published):
     from ddpm_bench.registry import get
 
     torch_fidelity = import_torch_fidelity()
-    generated, reference = images(20, seed=1), images(10, seed=2) // 2
+    generated, reference = images(12, seed=1), images(10, seed=2) // 2
     expected = torch_fidelity.calculate_metrics(
-        input1=torch.utils.data.Subset(generated, range(20)), input2=torch.utils.data.Subset(reference, range(10)),
+        input1=torch.utils.data.Subset(generated, range(12)), input2=torch.utils.data.Subset(reference, range(10)),
         isc=True, kid=True, kid_subset_size=10, rng_seed=0, batch_size=5, feature_extractor="inception-v3-compat",
         feature_extractor_weights_path=str(published), cuda=False, cache=False, save_cpu_ram=True, verbose=False,
     )  # fmt: skip
@@ -125,8 +127,8 @@ def test_values_are_those_of_torch_fidelity(published):
     score = get("metrics", "inception_score")().compute(inputs)
     assert kernel[""].value == pytest.approx(expected["kernel_inception_distance_mean"], rel=1e-4)
     assert score[""].value - 1 == pytest.approx(expected["inception_score_mean"] - 1, rel=1e-3)
-    assert expected["kernel_inception_distance_mean"] > 0
-    assert expected["inception_score_mean"] > 1.001  # else nothing of it would be seen
+    assert abs(expected["kernel_inception_distance_mean"]) > 0.01  # else nothing would be seen
+    assert expected["inception_score_mean"] > 1.001
 
 
 def test_the_published_digest_is_verified_before_the_file_is_opened(root, dangerous):

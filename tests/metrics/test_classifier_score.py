@@ -16,8 +16,8 @@ def test_one_prediction_for_all_images_scores_one(inputs):
 
 
 def test_confident_and_uniform_predictions_score_the_number_of_classes(inputs):
-    """A split of n_s = 2000 images of 5 classes has the entropy ln 5 − (5 − 1)/(2 n_s) on average: a score of 0.1 % less
-    than 5. A logit of 100 leaves e^-100 for the other classes."""
+    """A split of n_s = 2000 images of 5 classes has the entropy ln 5 − (5 − 1)/(2 n_s) on average: a score of 0.1 %
+    less than 5. A logit of 100 leaves e^-100 for the other classes."""
     logits = np.eye(5)[np.arange(20_000) % 5] * 100
     assert compute(inputs, logits)[""].value == pytest.approx(5 * np.exp(-4 / (2 * 2000)), rel=1e-3)
 
@@ -30,7 +30,7 @@ def test_confident_predictions_of_one_class_score_one(inputs):
 def test_against_a_second_implementation(inputs):
     """Each of the ten splits of the documented order is scored as exp(H(mean p) − mean H(p)); float64 on both sides."""
     logits = np.random.default_rng(3).normal(size=(57, 6)).astype(np.float32).astype(float)
-    order = np.random.RandomState(0).permutation(57)  # noqa: NPY002
+    order = np.random.RandomState(0).permutation(57)
     p = np.exp(logits[order])
     p /= p.sum(axis=1, keepdims=True)
     scores = []

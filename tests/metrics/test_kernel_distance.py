@@ -16,11 +16,11 @@ def unbiased(x, y):
 
 
 def test_against_a_second_implementation(inputs):
-    """Float64, with the documented subsets: 100 of 40 out of 60 and 40, generated first, seed 0. torch-fidelity's kernels
-    are float32: 6e-8 relative to kernels of mean 2, times the few roundings of a sum."""
+    """Float64, with the documented subsets: 100 of 40 out of 60 and 40, generated first, seed 0. torch-fidelity's
+    kernels are float32: 6e-8 relative to kernels of mean 2, times the few roundings of a sum."""
     random = np.random.default_rng(1)
     sets = inputs(random.normal(size=(60, 5)), random.normal(0.5, 1, size=(40, 5)))
-    draws = np.random.RandomState(0)  # noqa: NPY002
+    draws = np.random.RandomState(0)
     values = []
     for _ in range(100):
         x = sets.generated.astype(float)[draws.choice(60, 40, replace=False)]

@@ -37,7 +37,7 @@ def test_records(name, sets):
     assert tuple(found) == metric.suffixes
     for suffix, estimate in found.items():
         assert np.isfinite(estimate.value)
-        assert estimate.stderr is None and estimate.reason is None
+        assert (estimate.stderr, estimate.reason) == (None, None)
         assert estimate.num_samples == estimate.protocol["n_generated"] == 60
         assert estimate.protocol.get("n_reference") == (50 if metric.uses_reference else None)
         assert estimate.unit == metric.unit
@@ -67,8 +67,8 @@ def test_result_names_of_third_parties_are_metric_words():
 
 @pytest.fixture(scope="module")
 def torch_fidelity():
-    """torch_fidelity with an extractor of the test's own: pixels as features and others as logits, so that both ways see
-    the same bits whatever their batches."""
+    """torch_fidelity with an extractor of the test's own: pixels as features and others as logits, so that both ways
+    see the same bits whatever their batches."""
     module = import_torch_fidelity()
 
     class Pixels(module.FeatureExtractorBase):
@@ -130,5 +130,6 @@ def test_values_are_those_of_torch_fidelity(torch_fidelity, inputs):
         assert value == expected[key], name
         if name != "frechet_distance":  # symmetric
             assert abs(value - swapped[key]) > 1e-4 * abs(value), name
-    for published, generic in (("fid", "frechet_distance"), ("kid", "kernel_distance"), ("inception_score", "classifier_score")):  # fmt: skip
-        assert get("metrics", published)().compute(sets) == get("metrics", generic)().compute(sets)
+    published = {"fid": "frechet_distance", "kid": "kernel_distance", "inception_score": "classifier_score"}
+    for name, generic in published.items():
+        assert get("metrics", name)().compute(sets) == get("metrics", generic)().compute(sets)

@@ -6,18 +6,20 @@ A figure is drawn by a function `draw(view, groups) -> Drawing | None`; None whe
 from __future__ import annotations
 
 import io
+import math
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 
 import matplotlib
 import pandas as pd
+from matplotlib.axis import Axis
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
+from matplotlib.ticker import FuncFormatter, LogLocator, NullLocator
 
 from ddpm_bench.report import words
-from ddpm_bench.report.variants import Variant
 
 PALETTE = (
     "#0173b2", "#de8f05", "#029e73", "#d55e00", "#cc78bc", "#ca9161", "#fbafe4", "#949494", "#ece133", "#56b4e9",
@@ -78,61 +80,86 @@ class Drawing:
     pdf: bytes
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Encoding:
-    """How variants are told apart: one panel per value of the panel axes, colour and dashes inside.
+    """How lines are told apart: one panel per value of the panel axes, colour and dashes inside.
 
-    panels: title → variants; colour, dashes: by Variant.key; keys: legend entries (label, colour, dashes).
+    panels: title → indices of the lines; colours, dashes: by index; keys: legend entries (label, colour, dashes).
     """
 
-    panels: dict[str, list[Variant]]
-    colour: dict[str, str]
-    dashes: dict[str, Any]
-    keys: list[tuple[str, str, Any]] = field(default_factory=list)
+    panels: dict[str, list[int]]
+    colours: list[str]
+    dashes: list[Any]
+    keys: list[tuple[str, str, Any]]
 
     def handles(self) -> list[Line2D]:
         """The legend: a line for each entry."""
-        return [
-            Line2D([], [], color=colour, linestyle=dash, label=words.mathtext(label))
-            for label, colour, dash in self.keys
-        ]
+        return [Line2D([], [], color=colour, ls=dash, label=words.mathtext(label)) for label, colour, dash in self.keys]
 
 
-def encode(groups: Sequence[Variant], panel_axes: Sequence[str] = ("schedule", "timesteps")) -> Encoding:
-    """Panels by the panel axes, dashes by the reverse variance, colours by the rest; when ten colours do not suffice,
-    further axes become panels, and after the last axis dashes tell the second ten from the first."""
-    axes = list(groups[0].axes) if groups else []
+def encode(lines: Sequence[dict[str, str]], panel_axes: Sequence[str] = (), more_panels: bool = True) -> Encoding:
+    """Panels by the panel axes, dashes by the reverse variance, colours by the rest.
+
+    lines: the varied axes of each line with its labels, the same axes in each; an empty label says that the line does
+    not depend on the axis. When ten colours do not suffice, further axes become panels (unless more_panels is false);
+    what is then left over is told apart by dashes too.
+    """
+    axes = list(lines[0])
     panels_by = [name for name in axes if name in panel_axes]
-    dash_by = ["variance"] if "variance" in axes else []
+    dash_by = [name for name in axes if name == "variance"]
     rest = [name for name in axes if name not in panels_by + dash_by]
 
-    def label(variant: Variant, names: Sequence[str]) -> str:
-        return ", ".join(words.value(name, variant.axes[name]) for name in names)
+    def label(line: dict[str, str], names: Sequence[str]) -> str:
+        return ", ".join(words.value(name, line[name]) for name in names if line[name])
 
-    while len({label(variant, rest) for variant in groups}) > len(PALETTE) and len(rest) > 1:
+    while more_panels and len({label(line, rest) for line in lines}) > len(PALETTE) and len(rest) > 1:
         panels_by.append(rest.pop())
-    colours = list(dict.fromkeys(label(variant, rest) for variant in groups))
-    dashes = list(dict.fromkeys(label(variant, dash_by) for variant in groups))
-    panels: dict[str, list[Variant]] = {}
-    for variant in groups:
-        panels.setdefault(label(variant, panels_by), []).append(variant)
-    colour_of = {text: PALETTE[index % len(PALETTE)] for index, text in enumerate(colours)}
-    turn = {text: index // len(PALETTE) for index, text in enumerate(colours)}
-    keys: list[tuple[str, str, Any]] = []
-    if rest or not dash_by:
-        keys += [(text or "this variant", colour_of[text], DASHES[turn[text] % len(DASHES)]) for text in colours]
-    if dash_by:
-        keys += [(text, INK if rest else PALETTE[0], DASHES[index % len(DASHES)]) for index, text in enumerate(dashes)]
-    style = {}
-    for variant in groups:
-        index = dashes.index(label(variant, dash_by)) + len(dashes) * turn[label(variant, rest)]
-        style[variant.key] = DASHES[index % len(DASHES)]
+    colours = list(dict.fromkeys(label(line, rest) for line in lines))
+    dashes = list(dict.fromkeys(text for line in lines if (text := label(line, dash_by)))) or [""]
+    panels: dict[str, list[int]] = {}
+    for index, line in enumerate(lines):
+        panels.setdefault(label(line, panels_by), []).append(index)
+
+    def look(colour: str, dash: str) -> tuple[str, Any]:
+        turn, index = divmod(colours.index(colour), len(PALETTE))
+        place = dashes.index(dash) if dash in dashes else 0
+        return PALETTE[index], DASHES[(turn * len(dashes) + place) % len(DASHES)]
+
+    looks = [look(label(line, rest), label(line, dash_by)) for line in lines]
+    keys = [(text or "all", *look(text, dashes[0])) for text in colours] if len(colours) > 1 else []
+    if len(dashes) > 1:
+        keys += [(text, INK if keys else PALETTE[0], DASHES[index % len(DASHES)]) for index, text in enumerate(dashes)]
     return Encoding(
-        panels=panels,
-        colour={variant.key: colour_of[label(variant, rest)] for variant in groups},
-        dashes=style,
-        keys=keys,
+        panels=panels, colours=[colour for colour, _ in looks], dashes=[dash for _, dash in looks], keys=keys
     )
+
+
+def legend(figure: Figure, handles: Sequence[Any], per_row: int = 6) -> None:
+    """A legend above the figure, read row by row; nothing for a single entry."""
+    if len(handles) < 2:
+        return
+    widths = [len(re.sub(r"\\\w+|[${}_^]", "", str(handle.get_label()))) + 8 for handle in handles]
+
+    def fits(columns: int) -> bool:
+        return sum(max(widths[column::columns]) for column in range(columns)) <= 125  # characters across the figure
+
+    columns = next((number for number in range(min(per_row, len(handles)), 1, -1) if fits(number)), 1)
+    rows = range(-(-len(handles) // columns))
+    order = [row * columns + column for column in range(columns) for row in rows if row * columns + column < len(handles)]
+    figure.legend(
+        handles=[handles[index] for index in order], loc="outside upper left", ncols=columns, columnspacing=1.6,
+        borderpad=0.1, handlelength=2.4,
+    )  # fmt: skip
+
+
+def log_axis(axis: Axis, low: float, high: float) -> None:
+    """Ticks in plain numbers on a logarithmic axis: finer the shorter the range from low to high."""
+    decades = math.log10(high / low) if high > low > 0 else 0.0
+    steps = (1.0, 1.5, 2.0, 3.0, 4.0, 5.0, 6.0, 8.0) if decades < 0.7 else (1.0, 2.0, 5.0) if decades < 2 else (1.0,)
+    axis.set_major_locator(LogLocator(subs=steps, numticks=8))
+    axis.set_minor_locator(NullLocator())
+    if -4 < math.log10(low) and math.log10(high) < 4:
+        axis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
 
 
 def new_figure(width: float, height: float) -> Figure:

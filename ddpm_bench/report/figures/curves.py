@@ -8,7 +8,7 @@ from typing import Any
 import pandas as pd
 
 from ddpm_bench.report import words
-from ddpm_bench.report.figures import DASHES, PALETTE, Drawing, export, new_figure, style
+from ddpm_bench.report.figures import Drawing, Encoding, encode, export, legend, log_axis, new_figure, style
 from ddpm_bench.report.source import ResultsView
 from ddpm_bench.report.variants import Variant, varied_axes
 
@@ -17,13 +17,18 @@ VALIDATION = {"validation_bits_per_dim": "validation bits/dim", "validation_epsi
 
 @dataclass(frozen=True, kw_only=True)
 class Training:
-    """A training of one seed. label: the varied axes that all cells using it agree on; unit: what its loss is in."""
+    """A training of one seed. axes: the varied axes, empty where cells using it differ; unit: what its loss is in."""
 
-    label: str
+    axes: dict[str, str]
     unit: str
     seed: int
     table: pd.DataFrame
     divergence: dict[str, Any] | None
+
+    @property
+    def label(self) -> str:
+        """The axes that matter to the training, in words."""
+        return ", ".join(words.value(name, item) for name, item in self.axes.items() if item) or "the training"
 
 
 def trainings(view: ResultsView) -> tuple[list[Training], int]:
@@ -39,15 +44,15 @@ def trainings(view: ResultsView) -> tuple[list[Training], int]:
         if table is None:
             missing += 1
             continue
-        agreed = [name for name in varied if len({str(cell["axes"].get(name)) for cell in cells}) == 1]
         axes = cells[0]["axes"]
+        labels = {name: {str(cell["axes"].get(name, "—")) for cell in cells} for name in varied}
         loss, prediction = str(axes.get("loss", "loss")), str(axes.get("prediction", ""))
         unit = words.value("loss", loss)
         if not loss.startswith("vlb"):  # a bound is in bits/dim whatever is predicted, an error in units of its target
             unit += f" of {words.value('prediction', prediction)}"
         found.append(
             Training(
-                label=", ".join(words.value(name, axes[name]) for name in agreed if name in axes) or "this training",
+                axes={name: min(values) if len(values) == 1 else "" for name, values in labels.items()},
                 unit=unit,
                 seed=cells[0]["seed"],
                 table=table,
@@ -63,7 +68,8 @@ def draw(view: ResultsView, groups: list[Variant]) -> Drawing | None:
     if not found:
         return None
     measured = [name for name in VALIDATION if any(item.table[name].notna().any() for item in found)]
-    units = list(dict.fromkeys(item.unit for item in found))
+    losses = list(dict.fromkeys(item.unit.partition(" of ")[0] for item in found))
+    units = sorted(dict.fromkeys(item.unit for item in found), key=lambda unit: losses.index(unit.partition(" of ")[0]))
     svg, pdf = _draw(found, measured, units)
     diverged = sum(item.divergence is not None for item in found)
     seeds = len({item.seed for item in found})
@@ -73,9 +79,10 @@ def draw(view: ResultsView, groups: list[Variant]) -> Drawing | None:
         if measured
         else "The training loss as it was minimised, one panel for each unit. "
     )
-    caption += "Variants that share a training share its line" + (
-        f"; one line for each of {seeds} seeds." if seeds > 1 else "."
-    )
+    caption += "Variants that share a training share its line"
+    caption += f"; each of {seeds} seeds has its own." if seeds > 1 else "."
+    if any("variance" in item.axes and not item.axes["variance"] for item in found):
+        caption += " A training that σ² does not enter is drawn solid."
     if diverged:
         caption += f" A cross ends a training that diverged ({diverged})."
     if missing:
@@ -101,46 +108,40 @@ def _data(found: list[Training], measured: list[str]) -> pd.DataFrame:
 
 
 def _draw(found: list[Training], measured: list[str], units: list[str]) -> tuple[str, bytes]:
-    labels = list(dict.fromkeys(item.label for item in found))
+    encoding = encode([item.axes for item in found], more_panels=False)
     rows = [measured] if measured else []
     rows += [units[start : start + 4] for start in range(0, len(units), 4)]
     with style():
-        figure = new_figure(8.6, 0.6 + 2.3 * len(rows))
+        figure = new_figure(8.6, 0.5 + 2.3 * len(rows))
         subfigures = figure.subfigures(len(rows), 1, squeeze=False)[:, 0]
         for subfigure, names in zip(subfigures, rows, strict=True):
             wanted = 4 if len(units) > 4 and names is not measured else len(names)
-            for axes, name in zip(subfigure.subplots(1, wanted, squeeze=False)[0], [*names, *[""] * 4], strict=False):
-                if not name:
-                    axes.set_axis_off()
-                    continue
-                chosen = found if name in VALIDATION else [item for item in found if item.unit == name]
-                for item in chosen:
-                    _line(axes, item, name if name in VALIDATION else "loss", labels.index(item.label))
-                axes.set_yscale("log")
+            panels = subfigure.subplots(1, wanted, squeeze=False)[0]
+            for axes in panels[len(names) :]:
+                axes.set_axis_off()
+            for axes, name in zip(panels, names, strict=False):
+                column = name if name in VALIDATION else "loss"
+                _panel(axes, found, [name in VALIDATION or item.unit == name for item in found], column, encoding)
                 axes.set_title(words.mathtext(VALIDATION.get(name, f"training {name}")))
                 axes.set_xlabel("step")
-        handles = [
-            axes_line(index, words.mathtext(label)) for index, label in enumerate(labels)
-        ]
-        if len(handles) > 1:
-            figure.legend(handles=handles, loc="outside upper left", ncols=4, columnspacing=1.6)
+        legend(figure, encoding.handles())
         return export(figure)
 
 
-def axes_line(index: int, label: str) -> Any:
-    """The legend's line of the training with this index."""
-    from matplotlib.lines import Line2D
-
-    look = {"color": PALETTE[index % len(PALETTE)], "linestyle": DASHES[index // len(PALETTE) % len(DASHES)]}
-    return Line2D([], [], label=label, **look)
-
-
-def _line(axes: Any, item: Training, column: str, index: int) -> None:
-    points = item.table[["step", column]].dropna()
-    points = points[points[column] > 0]
-    colour = PALETTE[index % len(PALETTE)]
-    dash = DASHES[index // len(PALETTE) % len(DASHES)]
-    mark = {"marker": "o", "markersize": 2.2} if column in VALIDATION else {}
-    axes.plot(points["step"], points[column], color=colour, linestyle=dash, linewidth=1.0, alpha=0.85, **mark)
-    if item.divergence is not None and len(points):
-        axes.plot(points["step"].iloc[-1:], points[column].iloc[-1:], "x", color=colour, markersize=7, markeredgewidth=2)
+def _panel(axes: Any, found: list[Training], chosen: list[bool], column: str, encoding: Encoding) -> None:
+    drawn = []
+    for index, item in enumerate(found):
+        points = item.table[["step", column]].dropna()
+        points = points[points[column] > 0]
+        if not chosen[index] or not len(points):
+            continue
+        drawn.append(points[column])
+        mark = {"marker": "o", "markersize": 2.2} if column in VALIDATION else {}
+        look = {"color": encoding.colours[index], "ls": encoding.dashes[index]}
+        axes.plot(points["step"], points[column], linewidth=1.0, alpha=0.85, **look, **mark)
+        if item.divergence is not None:
+            axes.plot(points["step"].iloc[-1:], points[column].iloc[-1:], "x", color=look["color"], ms=7, mew=2)
+    axes.set_yscale("log")
+    if drawn:
+        values = pd.concat(drawn)
+        log_axis(axes.yaxis, float(values.min()), float(values.max()))

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import pandas as pd
+from matplotlib.container import BarContainer
 
 from ddpm_bench.report import words
-from ddpm_bench.report.figures import FAINT, INK, Drawing, export, new_figure, style
+from ddpm_bench.report.figures import FAINT, INK, Drawing, export, legend, new_figure, style
 from ddpm_bench.report.source import ResultsView
 from ddpm_bench.report.variants import Column, Summary, Variant, columns, varied_axes
 
@@ -33,7 +34,7 @@ def draw(view: ResultsView, groups: list[Variant]) -> Drawing | None:
     left_out = len(groups) - len(shown)
     caption = (
         "Upper bound on the negative log-likelihood of the test split in bits/dim, itemised: L_0 (decoder), the mean "
-        "cost and the variance cost of L_1 … L_T−1 summed over t, and L_T (prior). Means over the seeds of a variant."
+        "cost and the variance cost of the L_{t−1} summed over t, and L_T (prior). Means over the seeds of a variant."
     )
     if "bits_per_dim_train" in data:
         caption += " The open circle is bits/dim of the training split."
@@ -97,5 +98,7 @@ def _draw(shown: list[tuple[Variant, dict[str, Summary]]], baselines: list, data
         axes.grid(axis="y", visible=False)
         axes.spines["left"].set_color(FAINT)
         axes.set_xlabel("bits/dim (test split)")
-        figure.legend(*axes.get_legend_handles_labels(), loc="outside upper left", ncols=4, columnspacing=1.6)
+        handles, _ = axes.get_legend_handles_labels()
+        bars = [handle for handle in handles if isinstance(handle, BarContainer)]
+        legend(figure, bars + [handle for handle in handles if handle not in bars], per_row=7)
         return export(figure)
