@@ -27,8 +27,10 @@ __version__ = "0.1.0"
 __all__ = ["load_suite", "plan", "results", "run"]
 
 
-def load_suite(path: str | Path, *, overrides: tuple[str, ...] = (), only: tuple[str, ...] = (), name: str | None = None) -> Suite:
-    """The suite of a TOML file. overrides, only, name: as --set, --only, --name. Raises UserError with every problem."""
+def load_suite(
+    path: str | Path, *, overrides: tuple[str, ...] = (), only: tuple[str, ...] = (), name: str | None = None
+) -> Suite:
+    """The suite of a TOML file; the rest as --set, --only and --name. Raises UserError with every problem."""
     from ddpm_bench.suite import load
 
     return load(Path(path), overrides=overrides, only=only, name=name)

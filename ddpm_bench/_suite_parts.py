@@ -29,9 +29,10 @@ class Problems:
         self.found: dict[str, tuple[int, int]] = {}
 
     def report(self, path: str, text: str) -> None:
-        """A problem with a key of the suite."""
+        """A problem with a key of the suite; with the suite as a whole where the path is empty."""
         place = self.document.place(path)
-        self.found.setdefault(f"{place.text}: {path}: {text}", (place.rank, place.line))
+        key = f"{path}: " if path else ""
+        self.found.setdefault(f"{place.text}: {key}{text}", (place.rank, place.line))
 
     def on_command_line(self, argument: str) -> Report:
         """A report of problems with an argument; its paths are shown without what stands before their first dot."""

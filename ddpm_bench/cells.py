@@ -104,13 +104,23 @@ def axis_values(point: Point, names: Sequence[str]) -> dict[str, Any]:
 
 
 def varied_axes(points: Sequence[Point], axes: Sequence[Axis]) -> tuple[str, ...]:
-    """The axes in which points differ, seed apart: in the order of the matrix, then what only an include sets."""
-    names = dict.fromkeys([*(axis.name for axis in axes), *SHORT])
-    return tuple(
-        name
-        for name in names
-        if name != "seed" and len({labels.value_label(axis_values(point, [name])[name]) for point in points}) > 1
-    )
+    """The axes in which points differ, seed apart: in the order of the matrix, then what only an include sets.
+
+    An entry whose parameters vary as axes of their own is no axis beside them unless more than these varies.
+    """
+    columns = {name: [point.get(*split_key(name.split("."))) for point in points] for name in _names(axes)}
+    shown = {name: [labels.value_label(value) for value in column] for name, column in columns.items()}
+    found = []
+    for name in (name for name, column in shown.items() if len(set(column)) > 1):
+        inside = [column for other, column in shown.items() if other.startswith(f"{name}.")]
+        same_entry = len({getattr(value, "name", None) for value in columns[name]}) == 1
+        if not (inside and same_entry and len(set(zip(*inside, strict=True))) == len(set(shown[name]))):
+            found.append(name)
+    return tuple(found)
+
+
+def _names(axes: Sequence[Axis]) -> list[str]:
+    return [name for name in dict.fromkeys([*(axis.name for axis in axes), *SHORT]) if name != "seed"]
 
 
 def cell_ids(points: Sequence[Point], varied: tuple[str, ...], report: Report) -> list[str]:

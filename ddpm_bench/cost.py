@@ -88,9 +88,11 @@ def _add(total: Cost, plan: Plan, cell: CellPlan, task: Task, network: NetworkCo
         total.flops += work * network.flops_step
         total.num_bytes += 2 * network.num_bytes
     elif task.stage == "score":
-        steps = chain.diffusion.timesteps
+        steps = chain.diffusion.timesteps if task.spec["first"] is None else 1
         split = f"num_{task.spec['split']}"
-        images = len(chunk_of(subset(plan.info[split], task.spec["images"]), task.spec["chunk"])) if plan.info else CHUNK
+        images = (
+            len(chunk_of(subset(plan.info[split], task.spec["images"]), task.spec["chunk"])) if plan.info else CHUNK
+        )
         work = images * steps
         total.num_bytes += images * (2 * steps + dims) * 4
     elif task.stage == "sample":
@@ -105,7 +107,7 @@ def _add(total: Cost, plan: Plan, cell: CellPlan, task: Task, network: NetworkCo
 
 
 def measured_speeds(plan: Plan) -> dict[tuple[str, str], float]:
-    """(stage, network) → images or calls per second of one worker, from the artifacts of the store; the newest counts."""
+    """(stage, network) → images or calls per second of one worker, from the store's artifacts; the newest counts."""
     found: dict[tuple[str, str], float] = {}
     for artifact in _artifacts(plan, "train"):
         speed = artifact.manifest["timings"].get("images_per_second")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from ddpm_bench.executors import Job, make_job
 from ddpm_bench.planning import CellPlan, Plan
+from ddpm_bench.stages import Task
 
 CHUNKS_PER_JOB = 8
 """Sample chunks that one process makes before others may take over."""
@@ -42,7 +43,7 @@ def make_jobs(plan: Plan) -> list[Job]:
 
 
 def _trajectory(cell: CellPlan) -> str:
-    """What a training shares with longer and shorter ones: they run one after the other, each going on from the last."""
+    """What a training shares with longer and shorter ones: they run in order, each going on from the last."""
     return repr((cell.train.spec["training"], cell.train.inputs))
 
 
@@ -51,11 +52,11 @@ def _name(cells: list[CellPlan]) -> str:
     return cells[0].suite_cell.label + others
 
 
-def _training_tasks(cell: CellPlan) -> list:  # type: ignore[type-arg]
+def _training_tasks(cell: CellPlan) -> list[Task]:
     return [cell.train, *(task for tasks in cell.score.values() for task in tasks), *cell.likelihood.values()]
 
 
-def _sampling_jobs(cell: CellPlan, missing: dict) -> list[Job]:  # type: ignore[type-arg]
+def _sampling_jobs(cell: CellPlan, missing: dict[str, Task]) -> list[Job]:
     name, metrics = cell.suite_cell.label, list(cell.quality.values())
     per_chunk = [[sample] for sample in cell.samples]
     for task in cell.features:  # beside the chunk they are features of

@@ -30,8 +30,8 @@ def value_label(value: Any, symbol: bool = False) -> str:
 
 
 def short_keys(axes: tuple[str, ...]) -> dict[str, str]:
-    """{axis: the last part of its key}, the whole key where two axes end alike."""
-    last = {axis: axis.rpartition(".")[2] for axis in axes}
+    """{axis: the last part of its key, or the whole one where two axes end alike} of what the leading ones leave."""
+    last = {axis: axis.rpartition(".")[2] for axis in axes if axis.partition(".")[0] not in LEADING}
     ends = list(last.values())
     return {axis: end if ends.count(end) == 1 else axis for axis, end in last.items()}
 
@@ -40,7 +40,7 @@ def cell_label(values: Mapping[str, Any], varied: tuple[str, ...]) -> str:
     """`ε, σ²=β, linear, L_simple, timesteps=100`: the four leading axes, then what else varies. values: by axis."""
     keys = short_keys(varied)
     parts = [value_label(values[axis], symbol=True) for axis in LEADING]
-    parts += [f"{keys[axis]}={value_label(values[axis])}" for axis in varied if axis not in LEADING]
+    parts += [f"{key}={value_label(values[axis])}" for axis, key in keys.items()]
     return ", ".join(parts)
 
 
@@ -48,6 +48,6 @@ def cell_id(values: Mapping[str, Any], varied: tuple[str, ...], seed: int) -> st
     """`epsilon-beta-linear-simple-timesteps_100-s0`: letters, digits and `._-` only."""
     keys = short_keys(varied)
     parts = [value_label(values[axis]) for axis in LEADING]
-    parts += [f"{keys[axis]}_{value_label(values[axis])}" for axis in varied if axis not in LEADING]
+    parts += [f"{key}_{value_label(values[axis])}" for axis, key in keys.items()]
     slugs = [re.sub(r"[^A-Za-z0-9._-]+", "_", part).strip("_") for part in parts]
     return f"{'-'.join(slugs)[:MAX_ID]}-s{seed}"

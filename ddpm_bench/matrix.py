@@ -94,10 +94,13 @@ def _coerce(annotation: Any, value: Any, path: str, report: Report) -> Any:
 
 
 def leaves(table: Mapping[str, Any], path: str) -> Iterator[tuple[list[str], str, Any]]:
-    """(key parts, path, value) of everything below a table that is no table itself; a quoted dotted key is dotted."""
+    """(key parts, path, value) of what stands below a table: all that is no table, or an entry given as a table.
+
+    A quoted dotted key is a dotted key.
+    """
     for key, value in table.items():
         below = f"{path}.{key}"
-        if isinstance(value, Mapping) and value:
+        if isinstance(value, Mapping) and value and not isinstance(value.get("name"), str):
             for parts, deeper, item in leaves(value, below):
                 yield [*key.split("."), *parts], deeper, item
         else:
@@ -161,6 +164,7 @@ def _values(annotation: Any, values: Any, path: str, report: Report) -> tuple[An
 def matrix_points(base: Mapping[str, Any], axes: list[Axis], report: Report) -> list[Point]:
     """The cross product of the axes, seed innermost."""
     varied = {axis.root: axis.path for axis in axes}
+    origin = "matrix" if any(axis.root != "seed" for axis in axes) else ""
     rebuilt: dict[Any, Any] = {}
     points = []
     for combination in product(*(axis.values for axis in axes)):
@@ -176,7 +180,7 @@ def matrix_points(base: Mapping[str, Any], axes: list[Axis], report: Report) -> 
             if key not in rebuilt:
                 rebuilt[key] = _rebuild_root(base[root], changes, report)
             values[root] = rebuilt[key]
-        points.append(Point(values, "matrix", varied))
+        points.append(Point(values, origin, varied))
     return points
 
 
@@ -230,7 +234,7 @@ def include_points(
         if key not in SHORT or key == "seed":
             hint = "; every seed of the matrix is used" if key == "seed" else suggestion(key, [*SHORT, "variant"])
             report(place, f"unknown key{hint}" if given is table else f'sets "{key}", which is no short name')
-            continue
+            return []
         root = SHORT[key]
         values[root] = _coerce(ROOTS[root], value, place, report)
         varied[root] = place

@@ -156,17 +156,22 @@ class Planner:
         images = self.count(split)
         common = {"split": split, "images": images, "weights": reverse.weights}
         inputs = {"train": plan.train, "data": self.data}
-        scores = [
-            self.task("score", {**common, "chunk": chunk}, inputs, {}) for chunk in range(len(chunk_sizes(images)))
-        ]  # fmt: skip
+
+        def score(first: int | None) -> list[Task]:
+            chunks = range(len(chunk_sizes(images)))
+            return [self.task("score", {**common, "chunk": chunk, "first": first}, inputs, {}) for chunk in chunks]
+
+        scores, more = score(None), {}
+        if reverse.timesteps is not None and reverse.timesteps[0] != 1:
+            more = {"first": score(reverse.timesteps[0])}  # the decoder's step is another one than t = 1
         used = {"variance": reverse.variance, "first_step": reverse.first_step, "thresholding": reverse.thresholding,
                 "timesteps": reverse.timesteps, "sampler": reverse.sampler, "weights": reverse.weights}  # fmt: skip
         spec = {
             "reverse": used, "split": split, "images": images,
             "estimator": self.evaluation.estimator, "decoder": self.evaluation.decoder,
         }  # fmt: skip
-        plan.score[split] = scores
-        plan.likelihood[split] = self.task("likelihood", spec, {**inputs, "score": scores}, {})
+        plan.score[split] = [*scores, *(task for tasks in more.values() for task in tasks)]
+        plan.likelihood[split] = self.task("likelihood", spec, {**inputs, "score": scores, **more}, {})
 
     def sample(self, plan: CellPlan, reverse: Reverse) -> None:
         """The chunks that hold evaluation.samples images."""
@@ -217,8 +222,6 @@ def make_plan(suite: Suite, runs: Path, *, skip_missing: bool = False) -> Plan:
     )  # fmt: skip
 
 
-
-
 def to_json(plan: Plan) -> dict[str, Any]:
     """plan.json: what workers, results and status read. Nothing in it depends on the time or the machine."""
     suite = plan.suite
@@ -236,7 +239,9 @@ def to_json(plan: Plan) -> dict[str, Any]:
         "metrics": {name: {"unit": unit, "higher_is_better": higher} for name, unit, higher in _metric_units(plan)},
         "not_computed": plan.not_computed,
         "cells": [_cell_to_json(plan, suite_cell) for suite_cell in suite.cells],
-        "baselines": [{"name": b.name, "metric": b.metric, "stage": b.task.stage, "key": b.task.key} for b in plan.baselines],
+        "baselines": [
+            {"name": b.name, "metric": b.metric, "stage": b.task.stage, "key": b.task.key} for b in plan.baselines
+        ],
         "claims": canonical(list(suite.claims)),
         "references": canonical(list(suite.references)),
         "tasks": {

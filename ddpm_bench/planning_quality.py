@@ -13,7 +13,6 @@ from ddpm_bench.stages import Task
 if TYPE_CHECKING:
     from ddpm_bench.planning import Baseline, CellPlan, Planner
 
-RESIZE = "extractor's own, from the data's size"
 ROUNDING = "round((x+1)(K−1)/2), then round(v·255/(K−1))"
 
 
@@ -74,11 +73,19 @@ class QualityPlanner:
     def _task(self, item: Resolved, digest: str, generated: list[Task], kind: str, split: str, n: int,
               n_reference: int, protocol: dict[str, Any]) -> Task:  # fmt: skip
         reference = [self._split_features(item, digest, split)]
+        assert item.extractor is not None
         whole = {
-            "extractor": item.extractor.label, "weights_sha256": digest, "resize": RESIZE, "rounding": ROUNDING,
+            "extractor": item.extractor.label, "weights_sha256": digest,
+            "resize": item.extractor.preprocessing, "rounding": ROUNDING,
             **({"reference_split": split} if item.metric.uses_reference else {}), **protocol,
-        }  # type: ignore[union-attr]  # fmt: skip
-        spec = {"metric": item.metric, "generated": kind, "n_generated": n, "n_reference": n_reference, "protocol": whole}
+        }  # fmt: skip
+        spec = {
+            "metric": item.metric,
+            "generated": kind,
+            "n_generated": n,
+            "n_reference": n_reference,
+            "protocol": whole,
+        }
         return self.planner.task("quality", spec, {"generated": generated, "reference": reference}, {})
 
     def add(self, plan: CellPlan, reverse: Reverse) -> None:

@@ -129,8 +129,9 @@ class Collector:
 
     def tasks(self, cell: dict[str, Any]) -> Iterator[tuple[str, str]]:
         """(stage, key) of every task of a cell, the data and the reference features included."""
-        wanted = [cell["train"], *(key for keys in cell["score"].values() for key in keys),
-                  *cell["likelihood"].values(), *cell["samples"], *cell["features"], *cell["quality"].values()]  # fmt: skip
+        scores = [key for keys in cell["score"].values() for key in keys]
+        likelihoods, quality = cell["likelihood"].values(), cell["quality"].values()
+        wanted = [cell["train"], *scores, *likelihoods, *cell["samples"], *cell["features"], *quality]
         seen: dict[str, None] = {}
         for key in wanted:
             for place in self.plan["tasks"][key]["inputs"].values():
@@ -223,7 +224,9 @@ def last_event(file: Path) -> dict[str, Any] | None:
         return None
     with open(file, "rb") as stream:
         stream.seek(max(0, stream.seek(0, os.SEEK_END) - 8192))
-        lines = [line for line in stream.read().decode("utf-8", "replace").splitlines(keepends=True) if line.endswith("\n")]
+        lines = [
+            line for line in stream.read().decode("utf-8", "replace").splitlines(keepends=True) if line.endswith("\n")
+        ]
     if not lines:
         return None
     try:

@@ -224,7 +224,8 @@ def field_documents(cls: type) -> dict[str, str]:
         assert isinstance(tree, ast.ClassDef)
         for node, after in zip(tree.body, tree.body[1:], strict=False):
             document = after.value if isinstance(after, ast.Expr) else None
-            if isinstance(node, ast.AnnAssign) and isinstance(node.target, ast.Name):
-                if isinstance(document, ast.Constant) and isinstance(document.value, str):
-                    found[node.target.id] = inspect.cleandoc(document.value)
+            if not isinstance(node, ast.AnnAssign) or not isinstance(node.target, ast.Name):
+                continue
+            if isinstance(document, ast.Constant) and isinstance(document.value, str):
+                found[node.target.id] = inspect.cleandoc(document.value)
     return found

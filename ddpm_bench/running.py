@@ -13,7 +13,7 @@ from filelock import FileLock, Timeout
 from ddpm_bench import records, tracking
 from ddpm_bench.errors import UserError
 from ddpm_bench.executors import Job, make_job
-from ddpm_bench.executors.local import LocalExecutor, make_workers
+from ddpm_bench.executors.local import LocalExecutor, Worker, make_workers
 from ddpm_bench.jobs import make_jobs
 from ddpm_bench.planning import Plan, make_plan, to_json
 from ddpm_bench.progress import Display
@@ -43,10 +43,10 @@ class Outcome:
 
 
 class Syncer:
-    """Updates results.json and tracking in the background, one update at a time; trouble with tracking is one warning."""
+    """Updates results.json and tracking in the background, one at a time; trouble with tracking is one warning."""
 
-    def __init__(self, runs: Path, suite: str):
-        self.runs, self.suite = runs, suite
+    def __init__(self, runs: Path, suite: str, report: Path):
+        self.runs, self.suite, self.report = runs, suite, report
         self.warning: str | None = None
         self._thread: threading.Thread | None = None
         self._last = time.monotonic()
@@ -73,7 +73,7 @@ class Syncer:
         if self.warning is not None:
             return  # one warning, and no more waiting for a server that is down
         try:
-            tracking.sync(self.runs, self.suite)
+            tracking.sync(self.runs, self.suite, self.report)
         except tracking.TrackingError as problem:
             self.warning = f"tracking: {problem}; the results are safe, `ddpm-bench track sync` catches up"
 
@@ -117,12 +117,13 @@ def run(
         raise UserError(f'another run of "{suite.name}" is active on {runs}; wait for it or stop it') from None
     with lock:
         started = time.monotonic()
-        syncer = Syncer(runs, suite.name)
+        report = reports / suite.name / "index.html"
+        syncer = Syncer(runs, suite.name, report)
 
         def execute(current: Plan, todo: list[Job]) -> None:
             with Display(runs, todo) as display:
 
-                def tick(active: list) -> None:  # type: ignore[type-arg]
+                def tick(active: list[Worker]) -> None:
                     display.tick(active)
                     syncer.tick()
 
@@ -131,7 +132,9 @@ def run(
         _write_plan(folder, plan)
         done = 0
         if plan.info is None:
-            execute(plan, [make_job(f"data set {suite.configuration['dataset']['name']}", [plan.data], plan.missing(), 1)])
+            execute(
+                plan, [make_job(f"data set {suite.configuration['dataset']['name']}", [plan.data], plan.missing(), 1)]
+            )
             plan = make_plan(suite, runs, skip_missing=skip_missing)
             if plan.info is None:
                 raise UserError(_data_failure(runs, plan))
@@ -144,7 +147,6 @@ def run(
             execute(plan, todo)
         done += len(missing)
         changed = syncer.finish(time.monotonic() - started if done else None)
-        report = reports / suite.name / "index.html"
         if changed or not report.is_file():
             report = build(runs, suite.name, reports)
         return Outcome(records.Results(runs, suite.name), report, done, syncer.warning)

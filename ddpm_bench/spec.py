@@ -256,6 +256,8 @@ class Evaluation:
         require(images == "all" or images >= 1, "images", f'must be at least 1 or "all", got {images}')
         if not self.metrics:
             raise FieldError("metrics", "is empty: nothing would be measured")
+        require(bool(self.splits), "splits", "is empty: name at least one of train, validation, test")
+        require(len(set(self.splits)) == len(self.splits), "splits", "names a split twice")
 
 
 def chain(process: Process, timesteps: tuple[int, ...] | None) -> Process:

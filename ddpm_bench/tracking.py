@@ -390,7 +390,7 @@ def _cell_state(results: dict[str, Any], cell: dict[str, Any], timestep_kl: Seri
         parameters=_parameters(tables, cell),
         metrics=metrics,
         artifacts=artifacts,
-        levels=results["data"]["levels"],
+        levels=results["data"]["levels"] if results["data"] else None,
     )
 
 
@@ -484,7 +484,7 @@ def _reason(error: Exception) -> str:
 
 
 def _probe(uri: str) -> None:
-    """Open the database once: MLflow itself retries one that cannot be opened for minutes."""
+    """Open the database once: MLflow itself retries one that cannot be opened for 100 s."""
     import sqlalchemy
 
     engine = sqlalchemy.create_engine(uri)

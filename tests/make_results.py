@@ -2,7 +2,7 @@
 
 OUT becomes a runs/ directory with one suite. The numbers are invented, but hang together: KLs come from the formulas of
 a Gaussian with a network that is not quite optimal, bits/dim is their sum, images are digits with as much noise as the
-variant deserves. Everything is a function of the arguments. Among the cells are a diverged, a failed and an illegal one.
+variant deserves. Everything is a function of the arguments. Some cells diverged, failed or are illegal.
 """
 
 from __future__ import annotations
@@ -117,7 +117,11 @@ def metrics(terms: dict[str, np.ndarray], axes: dict[str, str], random: np.rando
             distance + shift, 0.006, 360, quality_protocol(split), unit="MMD²"
         )
         found[f"fd_efficientnet_lite0{suffix}"] = estimate(
-            90 + 300 * distance + random.random(), None, 360, quality_protocol(split) | {"rank_deficient": True}, unit=""
+            90 + 300 * distance + random.random(),
+            None,
+            360,
+            quality_protocol(split) | {"rank_deficient": True},
+            unit="",
         )
     return found
 
@@ -143,9 +147,9 @@ def write_csv(path: Path, rows: list[dict[str, Any]]) -> None:
         writer.writerows(rows)
 
 
-def curves(axes: dict[str, str], seed: int, last: int, diverged: bool) -> list[dict[str, Any]]:
+def curves(axes: dict[str, str], trained: str, last: int, diverged: bool) -> list[dict[str, Any]]:
     """A training curve up to step `last`, a row every 20 steps, validated every 100."""
-    random = np.random.default_rng(int(key("curves", axes, seed)[:8], 16))
+    random = np.random.default_rng(int(trained[:8], 16))
     level = math.exp(random.normal(0, 0.03))
     floor = {"epsilon": 0.11, "x0": 0.05}[axes["prediction"]] if axes["loss"] == "simple" else 2.5
     rows = []
@@ -198,7 +202,7 @@ class Writer:
             reason = "RuntimeError: the worker was killed twice (out of memory)"
             return found | {"reason": reason, "training": None}
         last = 320 if status == "diverged" else self.steps
-        write_csv(self.out / "store/train" / trained / "curves.csv", curves(axes, seed, last, status == "diverged"))
+        write_csv(self.out / "store/train" / trained / "curves.csv", curves(axes, trained, last, status == "diverged"))
         found["artifacts"] = {"train": f"store/train/{trained}"}
         found["timings"] = {"train_seconds": 71.5 + seed, "images_per_second": 1790.0, "sample_seconds": 12.25}
         if status == "diverged":

@@ -101,7 +101,7 @@ def test_thresholding_left_out_is_none_for_data_without_levels():
         ({"dataset": "digits"}, "s.dataset", "unknown key"),
         ({"evaluation": {"samples": 3}}, "s.evaluation", "unknown key"),
         ({"training": {"stepz": 3}}, "s.training.stepz", 'unknown key; did you mean "training.steps"?'),
-        ({"prediction": "x1"}, "s.prediction", 'unknown prediction "x1"; did you mean "x0"?'),
+        ({"prediction": "x00"}, "s.prediction", 'unknown prediction "x00"; did you mean "x0"?'),
         ({"prediction": ["x0", "epsilon"]}, "s.prediction", "expected a name or a table"),
         ({"loss": {"name": "simple", "weight": "snr"}}, "s.loss.weight", 'unknown key; did you mean "weighting"?'),
         ({"loss": {"weight": "snr"}}, "s.loss.weight", 'unknown key; did you mean "weighting"?'),

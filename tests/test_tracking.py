@@ -526,6 +526,7 @@ def test_dead_server_fails_quickly_and_settings_are_left_alone(runs: Path, monke
     [
         "sqlite:///{runs}/broken.db",
         "sqlite:///{runs}/broken.db/mlflow.db",
+        "sqlite:///{runs}/suites",  # a directory: what MLflow itself would retry for 100 s
         "postgresql://me:secret@127.0.0.1:1/mlflow",
         "{runs}",
     ],

@@ -13,7 +13,9 @@ def add_to(app: typer.Typer) -> None:
 
 
 def command(
-    axis: Annotated[str | None, typer.Argument(help="An axis: its directory (schedules) or its key (schedule).")] = None,
+    axis: Annotated[
+        str | None, typer.Argument(help="An axis: its directory (schedules) or its key (schedule).")
+    ] = None,
 ) -> None:
     """The registered names of an axis, or of all."""
     from ddpm_bench import registry

@@ -21,7 +21,9 @@ def command(
     overrides: Set = None,
     only: Only = None,
     name: Name = None,
-    jobs: Annotated[str, typer.Option(help="Worker processes: auto is one per visible GPU, else one per core.")] = "auto",
+    jobs: Annotated[
+        str, typer.Option(help="Worker processes: auto is one per visible GPU, else one per core.")
+    ] = "auto",
     device: Annotated[str, typer.Option(help="auto, cpu or cuda.")] = "auto",
     executor: Annotated[str, typer.Option(help="Where jobs run: local.")] = "local",
     skip_missing: SkipMissing = False,
@@ -36,7 +38,7 @@ def command(
     from ddpm_bench.errors import UserError
 
     if executor != "local":
-        raise UserError(f'--executor {executor}: unknown; known: local')
+        raise UserError(f"--executor {executor}: unknown; known: local")
     if device not in ("auto", "cpu", "cuda"):
         raise UserError(f"--device {device}: unknown; known: auto, cpu, cuda")
     if jobs != "auto" and not (jobs.isdecimal() and int(jobs) > 0):

@@ -27,7 +27,7 @@ def command(
     print(inspect.cleandoc(entry.__doc__))
     if dataclasses.is_dataclass(entry) and dataclasses.fields(entry):
         print("\nParameters")
-        documents = registry.field_documents(entry)
+        documents = registry.field_documents(entry)  # type: ignore[arg-type]
         for field in dataclasses.fields(entry):
             default = "required" if field.default is dataclasses.MISSING else repr(field.default)
             if field.default_factory is not dataclasses.MISSING:

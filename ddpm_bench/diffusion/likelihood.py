@@ -1,7 +1,7 @@
 """The bound on the negative log-likelihood, term by term, in nats per image.
 
-−ln p(x_0) ≤ L_T + Σ_{t≥2} L_{t−1} + L_0, and each L_{t−1} = variance cost + mean cost. With an isotropic σ² that does not
-depend on the image the network enters L_{t−1} through |x_0 − x̂_0|² alone, so one scored error serves every such σ².
+−ln p(x_0) ≤ L_T + Σ_{t≥2} L_{t−1} + L_0, and each L_{t−1} = variance cost + mean cost. With an isotropic σ² that does
+not depend on the image the network enters L_{t−1} through |x_0 − x̂_0|² alone: one scored error serves every such σ².
 
 Source: Ho et al. 2020, eq. 5 and 8.
 """

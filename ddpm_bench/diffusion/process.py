@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from functools import cached_property
 
 import torch
 from torch import Tensor
+
+MIN_ALPHA_BAR = 1e-30
+"""Below this 1/√ᾱ_T overflows in float32 arithmetic, and nothing of x_0 is left in x_T by any measure."""
 
 
 def extract(table: Tensor, t: Tensor, like: Tensor) -> Tensor:
@@ -44,6 +48,8 @@ class Process:
         if bad.any():
             i = int(bad.nonzero()[0])
             raise ValueError(f"beta must lie between 0 and 1, but beta_{i + 1} = {float(beta[i]):.6g}")
+        if float(torch.log1p(-beta).sum()) < math.log(MIN_ALPHA_BAR):
+            raise ValueError(f"alpha_bar_T falls below {MIN_ALPHA_BAR:g}: fewer timesteps or smaller betas are needed")
         return Process(beta, torch.cumsum(torch.log1p(-beta), dim=0), torch.arange(1, len(beta) + 1), len(beta))
 
     def __len__(self) -> int:

@@ -23,7 +23,7 @@ def leading(num_timesteps: int, num_steps: int) -> list[float]:
 
 
 def trailing(num_timesteps: int, num_steps: int) -> list[float]:
-    """T − i T/S, downwards: keeps t = T, not t = 1. Source: Lin et al. 2024, Common diffusion noise schedules, § 3.3."""
+    """T − i T/S, downwards: keeps t = T, not t = 1. Source: Lin et al. 2024, Common diffusion noise schedules, 3.3."""
     return sorted(num_timesteps - i * num_timesteps / num_steps for i in range(num_steps))
 
 

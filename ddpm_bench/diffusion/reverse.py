@@ -34,7 +34,8 @@ def p_x_0(
 ) -> Tensor:
     """x̂_0 from the network's prediction, after thresholding, [B, C, H, W].
 
-    One rule for all predictions: the mean of p_θ is formed from this x̂_0.
+    One rule for all predictions: the mean of p_θ is formed from this x̂_0. t, process: those of the chain that the
+    network was trained on (see `Prediction.to_x_0`); `p_mean` takes those of the chain that is walked.
     Source: Ho et al. 2020, eq. 15; their code, GaussianDiffusion2.p_mean_variance, clip_denoised.
     """
     return THRESHOLDINGS[thresholding](prediction.to_x_0(output, x_t, t, process))

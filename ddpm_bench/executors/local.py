@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from ddpm_bench.executors import Job
-from ddpm_bench.stages import Log, Task, failure_file, log_file
+from ddpm_bench.stages import Log, Task, failure_file
 from ddpm_bench.stages.runner import record_failure
 from ddpm_bench.store import Store
 
@@ -64,7 +64,7 @@ class LocalExecutor:
     def _start(self, worker: Worker, job: Job) -> None:
         environment = dict(os.environ)
         if worker.device == "cpu":
-            environment |= {name: "1" for name in ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS")}
+            environment |= dict.fromkeys(("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS"), "1")
         if worker.visible_gpu is not None:
             environment["CUDA_VISIBLE_DEVICES"] = worker.visible_gpu
         command = [sys.executable, "-m", "ddpm_bench", "stage", "run", "--plan", str(self.plan_file),
@@ -88,8 +88,8 @@ class LocalExecutor:
         if code in (0, 1):
             return []
         victim = self._running_task(job)
-        if victim is None:
-            raise RuntimeError(f"a worker ended with code {code} outside any task; see {self.runs}/logs/workers.txt")
+        if victim is None:  # it died at the very end, with nothing left to do
+            return []
         self.deaths[victim.key] = self.deaths.get(victim.key, 0) + 1
         if self.deaths[victim.key] >= MAX_DEATHS:
             text = f"the process of this task died {MAX_DEATHS} times (exit code {code}; out of memory?)"
@@ -99,11 +99,11 @@ class LocalExecutor:
         return [job]
 
     def _running_task(self, job: Job) -> Task | None:
-        """The task that the dead process was in: the first one neither finished nor failed, if it was begun."""
+        """The task that the dead process was in or about to begin: the first that is neither finished nor failed."""
         store = Store(self.runs / "store")
         for task in job.tasks:
-            begun = log_file(self.runs, task.stage, task.key).is_file()
-            if begun and not store.has(task.stage, task.key) and not failure_file(self.runs, task.stage, task.key).is_file():
+            over = store.has(task.stage, task.key) or failure_file(self.runs, task.stage, task.key).is_file()
+            if not over:
                 return task
         return None
 
@@ -118,6 +118,9 @@ class LocalExecutor:
             except subprocess.TimeoutExpired:
                 process.kill()
                 process.wait()
+        for worker in self.workers:
+            if worker.process is not None and worker.process.stdin is not None:
+                worker.process.stdin.close()
 
 
 def make_workers(device: str, jobs: str | int) -> list[Worker]:

@@ -7,18 +7,18 @@ import hashlib
 import json
 import math
 from pathlib import Path
-from typing import Any
 from urllib.parse import quote
 
 import jinja2
 from markupsafe import Markup, escape
 
 from ddpm_bench.report import words
+from ddpm_bench.report.export import to_csv, to_latex, to_markdown
 from ddpm_bench.report.figures import Drawing, curves, decomposition, inline_svg, samples, timestep_kl
 from ddpm_bench.report.protocol import card, configuration_rows, protocols
 from ddpm_bench.report.source import ResultsView
 from ddpm_bench.report.summary import paragraphs
-from ddpm_bench.report.table import Table, make_table, to_csv, to_latex, to_markdown, trouble
+from ddpm_bench.report.table import Table, make_table, trouble
 from ddpm_bench.report.variants import metric_names, variants
 
 FOLDER = Path(__file__).parent
@@ -72,7 +72,10 @@ def render(view: ResultsView, table: Table, drawings: list[Drawing], grid: sampl
         cells=view.cells,
         metrics=metric_names(view),
         configuration=configuration_rows(view),
-        any_clipped=any((cell.get("training") or {}).get("clipped_share") is not None for cell in view.cells),
+optional={
+            "clipped": any((cell["training"] or {}).get("clipped_share") is not None for cell in view.cells),
+            "sampling": any(cell["timings"].get("sample_seconds") for cell in view.cells),
+        },
     )  # fmt: skip
 
 
@@ -125,5 +128,3 @@ def seconds(value: float | None) -> str:
     minutes, rest = divmod(round(value), 60)
     hours, minutes = divmod(minutes, 60)
     return f"{hours} h {minutes:02d} min" if hours else f"{minutes} min {rest:02d} s"
-
-

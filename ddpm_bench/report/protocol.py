@@ -22,16 +22,16 @@ def card(view: ResultsView) -> list[tuple[str, str]]:
     """(heading, one line) of the protocol card; what varies is said once, in its own line."""
     data, configuration = view.data["data"], view.data["configuration"]
     varied = varied_axes(view)
-    channels, height, width = data["shape"]
-    kind = f"{data['levels']} levels" if data["levels"] is not None else "real values"
-    parameters = {name: item for name, item in configuration.get("dataset", {}).items() if name != "name"}
-    rows = [
-        (
-            "Data",
-            f"{words.plain({'name': data['name'], **parameters})}: {channels}×{height}×{width}, {kind}; "
-            f"{data['num_train']} training, {data['num_validation']} validation, {data['num_test']} test images",
-        )
-    ]
+    dataset = {name: item for name, item in configuration["dataset"].items() if item is not None}
+    line = words.plain(dataset)
+    if data is None:
+        line += ": not decoded yet"
+    else:
+        channels, height, width = data["shape"]
+        kind = f"{data['levels']} levels" if data["levels"] is not None else "real values"
+        line += f": {channels}×{height}×{width}, {kind}; {data['num_train']} training, "
+        line += f"{data['num_validation']} validation, {data['num_test']} test images"
+    rows = [("Data", line)]
     for section, title in SECTIONS.items():
         table = configuration.get(section)
         if table:
@@ -49,7 +49,8 @@ def card(view: ResultsView) -> list[tuple[str, str]]:
 def _line(table: dict[str, Any], section: str, varied: list[str]) -> str:
     parts = [str(table["name"])] if "name" in table else []
     for name, item in table.items():
-        if name == "name" or item is None or name in varied or f"{section}.{name}" in varied:
+        # what is off or zero is left to the resolved configuration
+        if name == "name" or item in (None, False, 0.0) or name in varied or f"{section}.{name}" in varied:
             continue
         parts.append(f"{name.replace('_', ' ')} {words.plain(item)}")
     return ", ".join(parts)

@@ -27,7 +27,7 @@ for (const label of document.querySelectorAll(".filter")) {
   label.querySelector("input").addEventListener("input", (event) => {
     const wanted = event.target.value.toLowerCase().split(/\s+/).filter(Boolean);
     for (const row of table.tBodies[0].rows) {
-      const text = row.textContent.toLowerCase();
+      const text = row.textContent.toLowerCase().replaceAll("˜", "\u0303");
       row.hidden = !wanted.every((word) => text.includes(word));
     }
   });

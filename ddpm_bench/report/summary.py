@@ -17,7 +17,7 @@ def paragraphs(view: ResultsView, table: Table) -> list[str]:
     trained = len({cell["train_key"] for cell in cells if cell["train_key"]})
     compared = ", ".join(words.axis(name) for name in table.axes)
     opening = words.count(len(table.rows), "variant") + (f" ({compared})" if compared else "")
-    opening += f" × {words.count(seeds, 'seed')} on {view.data['data']['name']}: {words.count(len(cells), 'cell')}, "
+    opening += f" × {words.count(seeds, 'seed')} on {view.data['configuration']['dataset']['name']}: {words.count(len(cells), 'cell')}, "
     opening += words.count(trained, "training") + ". "
     counts = {status: sum(cell["status"] == status for cell in cells) for status in STATUSES}
     verbs = {status: "" if status.endswith("ed") else "are " for status in STATUSES}  # 14 are done, 1 failed
@@ -77,12 +77,11 @@ def _against_baselines(table: Table) -> str:
         return ""
     entries = [row.entries[index] for row in table.rows]
     values = [entry.summary.mean for entry in entries if entry and entry.summary.mean is not None]
-    found = []
+    found: list[str] = []
     for row in table.baselines:
         entry = row.entries[index]
         if values and entry and entry.summary.mean is not None:
             won = sum(value < entry.summary.mean for value in values)
-            share = f"{won} of {words.count(len(values), 'variant')}" if not found else str(won or "none")
-            verb = "beats" if won == 1 or (found and not won) else "beat"
-            found.append(f"{share} {verb} the {row.label} ({entry.text} bits/dim)")
+            share = str(won or "none") if found else f"{won or 'None'} of {words.count(len(values), 'variant')}"
+            found.append(f"{share} {'beat' if won > 1 else 'beats'} the {row.label} ({entry.text} bits/dim)")
     return f"{_listed(found)}." if found else ""

@@ -1,12 +1,10 @@
 """The results table: rows are variants, then baselines and floors; columns are metrics under one protocol each.
 
-The same entries become the page's table, table.csv, table.md and table.tex.
+The same entries become the page's table and, in `export`, table.csv, table.md and table.tex.
 """
 
 from __future__ import annotations
 
-import csv
-import io
 import json
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -14,7 +12,7 @@ from typing import Any
 
 from ddpm_bench.report import words
 from ddpm_bench.report.source import ResultsView
-from ddpm_bench.report.variants import Column, Summary, Variant, best, columns, varied_axes, variants
+from ddpm_bench.report.variants import Column, Summary, Variant, best, columns, variants, varied_axes
 
 UNIFORM = "uniform code"
 VACUOUS = "vacuous bound"
@@ -121,7 +119,10 @@ class Table:
     @property
     def with_published(self) -> list[bool]:
         """For each column, whether a reference stands beside a value of it."""
-        return [any(row.entries[i] and row.entries[i].published for row in self.rows) for i in range(len(self.columns))]
+        return [
+            any((entry := row.entries[index]) and entry.published for row in self.rows)
+            for index in range(len(self.columns))
+        ]
 
 
 def trouble(cell: dict[str, Any]) -> str:
@@ -154,8 +155,7 @@ def make_table(view: ResultsView, names: Sequence[str]) -> Table:
     varied, groups, shown = varied_axes(view), variants(view), columns(view, names)
     # a rank-deficient Fréchet distance supports no claim, so nothing in its column is set in bold
     winners = [
-        set() if column.rank_deficient else {group.key for group in best(groups, column, varied)}
-        for column in shown
+        set() if column.rank_deficient else {group.key for group in best(groups, column, varied)} for column in shown
     ]
     ceiling = next((item["value"] for item in view.data["baselines"] if item["name"] == UNIFORM), None)
     references = view.data["references"]
@@ -187,8 +187,12 @@ def _mark(column: Column, summary: Summary, ceiling: float | None) -> str:
 def _entry(column: Column, summary: Summary, **rest: Any) -> Entry:
     if summary.mean is None:
         return Entry(column=column, summary=summary, **rest)
-    error = "" if summary.error is None else words.number(summary.error, column.decimals)
-    text = words.number(summary.mean, column.decimals)
+    # two digits of the entry's own error, near the column's decimals: 3.305 ± 0.012 above 109.7 ± 1.6
+    decimals = words.digits([] if summary.error is None else [summary.error], [summary.mean])
+    if summary.error is not None:
+        decimals = max(0, min(column.decimals + 2, max(column.decimals - 2, decimals)))
+    error = "" if summary.error is None else words.number(summary.error, decimals)
+    text = words.number(summary.mean, decimals)
     return Entry(column=column, summary=summary, text=text, error_text=error, **rest)
 
 
@@ -202,91 +206,13 @@ def _baselines(view: ResultsView, shown: list[Column]) -> list[Row]:
         for item in items:
             if item["name"] != name:
                 continue
-            kind = None if item["stderr"] is None else "stderr"
-            summary = Summary(mean=item["value"], error=item["stderr"], kind=kind, reason=item["reason"])
+            summary = Summary(
+                mean=item["value"],
+                error=item["stderr"],
+                kind=None if item["stderr"] is None else "stderr",
+                reason=item["reason"],
+            )
             index = metrics.index(item["metric"])
             entries[index] = _entry(shown[index], summary)
         rows.append(Row(label=name, entries=tuple(entries)))
     return rows
-
-
-ERRORS = {"t": "95 % t interval over seeds", "stderr": "standard error over images", None: ""}
-
-
-def to_csv(table: Table) -> str:
-    """One row per variant or baseline; for each column value, error, what the error is and the number of seeds."""
-    out = io.StringIO()
-    writer = csv.writer(out, lineterminator="\n")
-    names = [f"{column.metric}{f'_{column.number}' if column.number else ''}" for column in table.columns]
-    parts = [f"{name}{suffix}" for name in names for suffix in ("", "_error", "_error_kind", "_seeds", "_mark")]
-    writer.writerow(["row", *table.axes, "seeds", *parts, "note"])
-    for row in [*table.rows, *table.baselines]:
-        axes = [row.variant.axes[name] for name in table.axes] if row.variant else [""] * len(table.axes)
-        cells: list[Any] = []
-        for entry in row.entries:
-            summary = entry.summary if entry else Summary()
-            error = "" if summary.error is None else json.dumps(summary.error)
-            seeds = len(summary.cells) if row.variant else ""
-            cells += [entry.exact if entry else "", error, ERRORS[summary.kind], seeds, entry.mark if entry else ""]
-        writer.writerow([row.label, *axes, row.seeds, *cells, _note(row)])
-    return out.getvalue()
-
-
-def _note(row: Row) -> str:
-    return "; ".join(f"{status}: {reason}" if reason else status for status, reason in row.troubles)
-
-
-def _lines(table: Table) -> tuple[list[str], list[tuple[list[str], list[bool]]]]:
-    """Headings, and rows of text with the entries that are bold."""
-    head = [words.axis(name) for name in table.axes] or ["variant"]
-    head += ["seeds", *(_heading(column) for column in table.columns), "note"]
-    lines = []
-    for row in [*table.rows, *table.baselines]:
-        if row.variant and table.axes:
-            cells = [words.value(name, row.variant.axes[name]) for name in table.axes]
-        else:
-            cells = [row.label, *[""] * (len(table.axes) - 1)]
-        cells.append(row.seeds)
-        bold = [False] * len(cells)
-        for entry in row.entries:
-            text = "" if entry is None else entry.text + (f" ± {entry.error_text}" if entry.error_text else "")
-            if entry and entry.summary.kind == "stderr" and row.variant:
-                text += " (se)"
-            cells.append(text + (f" ({entry.mark})" if entry and entry.mark else ""))
-            bold.append(bool(entry and entry.bold))
-        lines.append(([*cells, _note(row)], [*bold, False]))
-    return head, lines
-
-
-def _heading(column: Column) -> str:
-    return f"{column.title} {column.arrow}" + (" (rank-deficient)" if column.rank_deficient else "")
-
-
-def to_markdown(table: Table) -> str:
-    """A pipe table."""
-    head, lines = _lines(table)
-
-    def line(cells: list[str]) -> str:
-        return "| " + " | ".join(cell.replace("|", "\\|").replace("\n", " ") for cell in cells) + " |"
-
-    numeric = len(table.columns) + 1
-    rule = ["---"] * (len(head) - numeric - 1) + ["---:"] * numeric + ["---"]
-    body = [line([f"**{cell}**" if bold else cell for cell, bold in zip(*row, strict=True)]) for row in lines]
-    return "\n".join([line(head), line(rule), *body]) + "\n"
-
-
-def to_latex(table: Table) -> str:
-    r"""A booktabs tabular: needs \usepackage{booktabs}. Baselines stand below a rule; notes become comments."""
-    head, lines = _lines(table)
-    head = head[:-1]
-    numeric = len(table.columns) + 1
-    out = [rf"\begin{{tabular}}{{{'l' * (len(head) - numeric)}{'r' * numeric}}}", r"\toprule"]
-    out += [" & ".join(map(words.latex, head)) + r" \\", r"\midrule"]
-    for index, (cells, bold) in enumerate(lines):
-        if index == len(table.rows):
-            out.append(r"\midrule")
-        texts = [words.latex(cell) for cell in cells[:-1]]
-        texts = [rf"\textbf{{\boldmath {text}}}" if mark else text for text, mark in zip(texts, bold[:-1], strict=True)]
-        note = f"  % {' '.join(cells[-1].split())}" if cells[-1] else ""
-        out.append(" & ".join(texts) + r" \\" + note)
-    return "\n".join([*out, r"\bottomrule", r"\end{tabular}"]) + "\n"

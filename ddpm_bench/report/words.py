@@ -120,17 +120,26 @@ _SUBSCRIPT = re.compile(r"(?<!\w)([A-Za-z])_(?:\{([^}]+)\}|(\w+))")
 
 
 def html(text: str) -> Markup:
-    """Escaped text in which L_simple, x_0 and p_{t−1} get a real subscript, as x₀ does."""
+    """Escaped text in which L_simple, x_0 and p_{t−1} get a real subscript, as x₀ does, and β̃ a tilde that is clear of
+    the letter: fonts without a mark for it draw a combining tilde through the top of β."""
 
     def subscript(found: re.Match[str]) -> str:
         below = found[2] or found[3]
-        below = f"<i>{below}</i>" if len(below) == 1 and below.isalpha() else below
+        below = re.sub(r"(?<!\w)([^\W\d])(?!\w)", r"<i>\1</i>", below)  # t−1: a lone letter is a variable
         return f"<i>{found[1]}</i><sub>{below}</sub>"
 
-    return Markup(_SUBSCRIPT.sub(subscript, str(escape(text)).replace("x₀", "x_0")))
+    marked = _SUBSCRIPT.sub(subscript, str(escape(text)).replace("x₀", "x_0"))
+    return Markup(marked.replace("β̃", '<span class="tilde">β<span>˜</span></span>'))
 
 
-_MATHTEXT = {"β̃": r"$\tilde{\beta}$", "x₀": "$x_0$", "σ²": r"$\sigma^2$", "ε": r"$\varepsilon$", "β": r"$\beta$", "μ": r"$\mu$"}
+_MATHTEXT = {
+    "β̃": r"$\tilde{\beta}$",
+    "x₀": "$x_0$",
+    "σ²": r"$\sigma^2$",
+    "ε": r"$\varepsilon$",
+    "β": r"$\beta$",
+    "μ": r"$\mu$",
+}
 
 
 def mathtext(text: str) -> str:

@@ -38,7 +38,7 @@ class Task:
         """(stage, key) of every input."""
         found: list[tuple[str, str]] = []
         for value in self.inputs.values():
-            found.extend(map(tuple, value) if isinstance(value[0], list | tuple) else [tuple(value)])  # type: ignore[arg-type]
+            found.extend(map(tuple, value) if isinstance(value[0], list | tuple) else [tuple(value)])
         return found
 
 

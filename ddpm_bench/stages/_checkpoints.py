@@ -16,7 +16,9 @@ from ddpm_bench.store import Artifact, DamagedArtifact, Store
 STAGE = "checkpoints"
 
 
-def save(store: Store, trajectory: str, step: int, weights: dict[str, dict[str, Tensor]], state: dict[str, Any]) -> None:
+def save(
+    store: Store, trajectory: str, step: int, weights: dict[str, dict[str, Tensor]], state: dict[str, Any]
+) -> None:
     """Write the state after `step` steps; keep it and the one before it.
 
     weights: {"raw": state dict, "ema": state dict}; state: {"optimizer": state dict, and JSON values}.

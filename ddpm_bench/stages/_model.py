@@ -47,7 +47,7 @@ def build_network(training: Training, dataset: Dataset, shape: tuple[int, int, i
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(derive_seed(training.seed, "initial weights"))
         module = training.network.build(problem)
-    return module.to(device=device, memory_format=torch.channels_last)  # type: ignore[call-overload, no-any-return]
+    return module.to(device)
 
 
 @contextmanager
@@ -86,7 +86,7 @@ class Model:
                 x = torch.cat([x, x[-1:].expand(missing, -1, -1, -1)])
                 steps = torch.cat([steps, steps[-1:].expand(missing)])
             with precision(self.training.options, self.device):
-                output = self.module(x.contiguous(memory_format=torch.channels_last), steps)
+                output = self.module(x, steps)
             outputs.append(output.float()[: size - missing])
         return torch.cat(outputs)
 
@@ -95,7 +95,7 @@ def load_model(train: Artifact, weights: str, device: str) -> Model:
     """The network of a train artifact with its EMA or raw weights, in evaluation mode."""
     training = rebuild_training(train.spec["training"])
     info = train.manifest["info"]
-    shape: tuple[int, int, int] = tuple(info["shape"])  # type: ignore[assignment]
+    shape: tuple[int, int, int] = tuple(info["shape"])
     module = build_network(training, rebuild(Dataset, info["dataset"]), shape, device)
     module.load_state_dict(load_file(train.path / f"{weights}.safetensors", device=device))
     module.eval().requires_grad_(False)

@@ -15,7 +15,7 @@ from ddpm_bench.stages._model import Model
 MAX_IMAGES = 128
 """Images at most; fewer where the suite evaluates fewer (evaluation.images)."""
 DRAWS_PER_IMAGE = 8
-"""t per image: t = 1 always, and this many, stratified over t = 2…T."""
+"""t per image: t = 1 always, and this many of t = 2…T. All images' draws together cover 2…T evenly."""
 
 
 class Validation:
@@ -24,7 +24,9 @@ class Validation:
     The draws depend on nothing but the split and T, so that curves of variants and seeds can be laid over each other.
     """
 
-    def __init__(self, training: Training, values: Tensor, x_0: Tensor, levels: int | None, num_images: int, device: str):
+    def __init__(
+        self, training: Training, values: Tensor, x_0: Tensor, levels: int | None, num_images: int, device: str
+    ):
         """values: levels or real values [N, C, H, W]; x_0: the same scaled for the network."""
         self._training, self._levels, self._device = training, levels, device
         self._process = training.schedule.process(training.timesteps)
@@ -36,14 +38,14 @@ class Validation:
         self._eps = noise.reshape(*self._t.shape, *x_0.shape[1:])
 
     def _draw_timesteps(self, count: int) -> Tensor:
-        """Indices int64 [N, 1 + draws]: 0 first, then one from each stratum of 1…T−1."""
+        """Indices int64 [N, 1 + draws]: 0 first, then 1…T−1, each as often as the others (to one), in random order."""
         rest = len(self._process) - 1
         first = torch.zeros(count, 1, dtype=torch.int64)
         if not rest:
             return first
-        u = Stream(0, "validation t").uniform(0, torch.arange(count), DRAWS_PER_IMAGE)
-        strata = (torch.arange(DRAWS_PER_IMAGE) + u) / DRAWS_PER_IMAGE
-        return torch.cat([first, 1 + (strata * rest).long().clamp(max=rest - 1)], dim=1)
+        total = count * DRAWS_PER_IMAGE
+        order = torch.argsort(Stream(0, "validation t").uniform(0, torch.arange(total))[:, 0], stable=True)
+        return torch.cat([first, 1 + (order * rest // total).reshape(count, -1)], dim=1)
 
     def measure(self, module: nn.Module) -> tuple[float, float]:
         """(ε-MSE, bits/dim) of the module in evaluation mode."""
@@ -68,10 +70,13 @@ class Validation:
         return (self._x_0 - pred_x_0).square().flatten(1).sum(1), pred_x_0
 
     def _mean_over_t(self, per_draw: Tensor) -> float:
-        """Mean over t = 1…T of values [N, 1 + draws], each draw of t ≥ 2 standing for its stratum."""
-        total = len(self._process)
-        rest = per_draw[:, 1:].mean() * (total - 1) if total > 1 else per_draw.new_zeros(())
-        return float((per_draw[:, 0].mean() + rest) / total)
+        """Mean over t = 1…T of values [N, 1 + draws]: of the means at each t where all were drawn, else of the draws."""
+        total, t = len(self._process), self._t.cpu()
+        sums = torch.zeros(total, dtype=torch.float64).scatter_add_(0, t.flatten(), per_draw.flatten())
+        counts = torch.bincount(t.flatten(), minlength=total)
+        if bool((counts > 0).all()):
+            return float((sums / counts).mean())
+        return float((sums[0] / counts[0] + sums[1:].sum() / counts[1:].sum() * (total - 1)) / total)
 
     def _epsilon_mse(self, error: Tensor) -> float:
         snr = self._process.snr[self._t.cpu()]
@@ -83,5 +88,7 @@ class Validation:
         t = self._t.cpu()
         costs = mean_cost(process, log_sigma2, torch.ones(len(process)))[t] * error
         first = decoder_nll(self._values, x_0_first, log_sigma2[0].to(self._device), self._levels).double().cpu()
-        nats = self._mean_over_t(costs) * len(process) + float(first.mean()) + float(prior_kl(self._x_0, process).mean())
+        nats = (
+            self._mean_over_t(costs) * len(process) + float(first.mean()) + float(prior_kl(self._x_0, process).mean())
+        )
         return float(bits_per_dim(torch.tensor(nats), self._x_0[0].numel()))

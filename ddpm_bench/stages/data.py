@@ -48,8 +48,9 @@ def run(context: Context) -> None:
         digest.update(f"{name} {array.dtype} {array.shape}".encode())
         digest.update(np.ascontiguousarray(array).data)
         np.save(context.out / f"{name}.npy", array)
-        if labels.get(name) is not None:
-            np.save(context.out / f"{name}_labels.npy", labels[name])
+        of_split = labels.get(name)
+        if of_split is not None:
+            np.save(context.out / f"{name}_labels.npy", of_split)
     info = {
         "name": dataset.name,
         "shape": list(images.train.shape[1:]),

@@ -13,7 +13,8 @@ from ddpm_bench.stages import Context
 from ddpm_bench.stages._images import split_values
 
 VERSION = 1
-BATCH = 64
+BATCH = {"cpu": 16, "cuda": 128}
+"""Images per call of the extractor, by kind of device: on a CPU small batches stay in the cache."""
 
 
 def to_rgb(values: Tensor, levels: int) -> Tensor:
@@ -29,14 +30,15 @@ def run(context: Context) -> None:
     extractor: Extractor = rebuild(Extractor, spec["extractor"])
     loaded = extractor.load(context.device)
     features, logits = [], []
+    size = BATCH[torch.device(context.device).type]
     with torch.inference_mode():
-        for start in range(0, len(images), BATCH):
-            batch = torch.from_numpy(np.array(images[start : start + BATCH])).to(context.device)
+        for start in range(0, len(images), size):
+            batch = torch.from_numpy(np.array(images[start : start + size])).to(context.device)
             found, classes = loaded(to_rgb(batch, levels))
             features.append(found.cpu().numpy())
             if classes is not None:
                 logits.append(classes.cpu().numpy())
-            context.log.progress(min(start + BATCH, len(images)), len(images), "images")
+            context.log.progress(min(start + size, len(images)), len(images), "images")
     np.save(context.out / "features.npy", np.concatenate(features))
     if logits:
         np.save(context.out / "logits.npy", np.concatenate(logits))
@@ -53,5 +55,7 @@ def _images(context: Context) -> tuple[np.ndarray, int]:
     if spec["source"] == "split":
         return split_values(data, spec["split"]), levels
     assert spec["source"] == "uniform noise"
-    draws = Stream(0, "uniform noise").uniform(0, torch.arange(spec["count"]), int(np.prod(data.manifest["info"]["shape"])))
+    draws = Stream(0, "uniform noise").uniform(
+        0, torch.arange(spec["count"]), int(np.prod(data.manifest["info"]["shape"]))
+    )
     return (draws * levels).floor().to(torch.uint8).reshape(-1, *data.manifest["info"]["shape"]).numpy(), levels

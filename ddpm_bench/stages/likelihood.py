@@ -43,7 +43,8 @@ def run(context: Context) -> None:
         name: torch.cat([torch.from_numpy(np.load(s.path / f"squared_error_{name}.npy")) for s in scores])[:, columns]
         for name in ("none", reverse.thresholding)
     }
-    x_0_first = torch.cat([torch.from_numpy(np.load(s.path / "x_0_first.npy")) for s in scores])
+    first = context.input_list("first") if "first" in context.task.inputs else scores
+    x_0_first = torch.cat([torch.from_numpy(np.load(s.path / "x_0_first.npy")) for s in first])
     indices = np.concatenate([np.load(s.path / "indices.npy") for s in scores])
     values = torch.from_numpy(np.array(split_values(data, spec["split"])[indices]))
     levels = data.manifest["info"]["levels"]

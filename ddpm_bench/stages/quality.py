@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from ddpm_bench.metrics import FeatureInputs, Metric
+from ddpm_bench.metrics import FeatureInputs, Metric, QualityMetric
 from ddpm_bench.spec import rebuild
 from ddpm_bench.stages import Context
 from ddpm_bench.stages._images import subset
@@ -23,7 +23,7 @@ def _load(artifacts: list[Artifact], name: str, count: int, seeded: bool) -> np.
 def run(context: Context) -> None:
     """Writes estimates.json: suffix → estimate, with the whole protocol in each."""
     spec = context.spec
-    metric: Metric = rebuild(Metric, spec["metric"])
+    metric: QualityMetric = rebuild(Metric, spec["metric"])
     generated, reference = context.input_list("generated"), context.input_list("reference")
     seeded = spec["generated"] == "split"  # held-out images: a seeded subset; samples: the first n
     inputs = FeatureInputs(

@@ -47,8 +47,8 @@ def run_task(runs: Path, store: Store, task: Task, device: str, verified: Verifi
     failure_file(runs, task.stage, task.key).unlink(missing_ok=True)
     log, stage_module = Log(runs, task.stage, task.key), module(task.stage)
     manifest: dict[str, Any] = {
-        "schema": 1, "stage": task.stage, "key": task.key, "version": stage_module.VERSION, "identity": IDENTITY_VERSION,
-        "spec": task.spec, "inputs": task.inputs,
+        "schema": 1, "stage": task.stage, "key": task.key,
+        "version": stage_module.VERSION, "identity": IDENTITY_VERSION, "spec": task.spec, "inputs": task.inputs,
         "recorded": {**task.recorded, "device": device, "environment": environment()},
     }  # fmt: skip
     log.write("start", stage=task.stage)

@@ -32,8 +32,10 @@ def run(context: Context) -> None:
 
     def denoise(x_t: Tensor, t: Tensor) -> tuple[Tensor, Tensor]:
         nonlocal calls
-        output, head = split_head(model(x_t, process.original_index(t)), model.shape[0])
-        pred_x_0 = p_x_0(output, x_t, t, process, training.prediction, reverse.thresholding)
+        original = process.original_index(t)
+        output, head = split_head(model(x_t, original), model.shape[0])
+        # The network's output belongs to the chain it was trained on, also where a respaced one is walked.
+        pred_x_0 = p_x_0(output, x_t, original, model.process, training.prediction, reverse.thresholding)
         calls += 1
         context.log.progress(calls * len(index), len(process) * len(index), "calls")
         return pred_x_0, reverse.variance.log_sigma2(process, t, head=head, first_step=reverse.first_step)

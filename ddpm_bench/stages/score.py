@@ -1,4 +1,4 @@
-"""Stage score: the denoising errors of a chunk of images at every t, one network call per (x_t, t).
+"""Stage score: the denoising errors of a chunk of images at every t (or at one), one network call per (x_t, t).
 
 Every fixed σ², thresholding and respacing is arithmetic on what is stored here.
 """
@@ -19,7 +19,9 @@ VERSION = 1
 
 def run(context: Context) -> None:
     """Writes indices.npy [n], squared_error_<thresholding>.npy float32 [n, T] (|x_0 − x̂_0|², summed over dimensions)
-    for each thresholding, and x_0_first.npy float32 [n, C, H, W] (x̂_0 at t = 1, no thresholding).
+    for each thresholding, and x_0_first.npy float32 [n, C, H, W] (x̂_0 at the first t, no thresholding).
+
+    spec["first"] is null, or the one t to score: the first step of a respaced chain that does not keep t = 1.
 
     x_t of image i at t has the noise of (seed, split, t, i), the same for every variant of that seed.
     """
@@ -31,19 +33,20 @@ def run(context: Context) -> None:
     x_0 = x_0.to(context.device)
     index = torch.from_numpy(indices).to(context.device)
     stream = Stream(model.training.seed, f"score {spec['split']}")
-    total = len(model.process)
+    steps = range(len(model.process)) if spec["first"] is None else [spec["first"] - 1]
+    total = len(steps)
     errors = {name: np.empty((len(indices), total), dtype=np.float32) for name in THRESHOLDINGS}
     with torch.inference_mode():
-        for i in range(total):
+        for column, i in enumerate(steps):
             t = torch.full((len(x_0),), i, dtype=torch.int64, device=context.device)
             x_t = model.process.q_sample(x_0, t, stream.normal(i + 1, index, model.shape))
             output, _ = split_head(model(x_t, t), model.shape[0])
             pred_x_0 = model.training.prediction.to_x_0(output, x_t, t, model.process)
             for name, threshold in THRESHOLDINGS.items():
-                errors[name][:, i] = (x_0 - threshold(pred_x_0)).square().flatten(1).sum(1).cpu().numpy()
-            if i == 0:
+                errors[name][:, column] = (x_0 - threshold(pred_x_0)).square().flatten(1).sum(1).cpu().numpy()
+            if column == 0:
                 np.save(context.out / "x_0_first.npy", pred_x_0.cpu().numpy())
-            context.log.progress((i + 1) * len(indices), total * len(indices), "calls")
+            context.log.progress((column + 1) * len(indices), total * len(indices), "calls")
     for name, array in errors.items():
         np.save(context.out / f"squared_error_{name}.npy", array)
     np.save(context.out / "indices.npy", indices)

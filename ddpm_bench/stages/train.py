@@ -112,7 +112,7 @@ class Trainer:
         self.dataset = rebuild(Dataset, data.spec["dataset"])
         self.module = build_network(self.training, self.dataset, self.shape, self.device)  # type: ignore[arg-type]
         self.average = AveragedModel(self.module, multi_avg_fn=ema_update(self.options["ema_decay"]))
-        self.average.n_averaged.fill_(1)  # type: ignore[operator]  # the first update averages with the initial weights, not replaces them
+        self.average.n_averaged.fill_(1)  # the first update averages with the initial weights, not replaces them
         parameters = list(self.module.parameters())
         self.optimizer: torch.optim.Optimizer | None = None
         if parameters:
@@ -144,7 +144,7 @@ class Trainer:
         """Go on from a checkpoint."""
         self.module.load_state_dict(weights["raw"])
         self.average.module.load_state_dict(weights["ema"])
-        self.average.n_averaged.fill_(1 + step)  # type: ignore[operator]
+        self.average.n_averaged.fill_(1 + step)
         if self.optimizer:
             self.optimizer.load_state_dict(state["optimizer"])
         self.step, self.curves, self.clipped = step, state["curves"], state["clipped"]
@@ -166,11 +166,11 @@ class Trainer:
         for start in range(0, len(x_0), size):
             part = slice(start, start + size)
             with precision(self.options, self.device):
-                output = self._forward(x_t[part].contiguous(memory_format=torch.channels_last), t[part])
+                output = self._forward(x_t[part], t[part])
             target = x_0[part] if self.levels is None else values[part]
             batch = Batch(x_0[part], eps[part], x_t[part], t[part], target, self.levels)
             loss = self.training.loss.per_image(output.float(), batch, self.process, self.training.prediction)
-            (loss.sum() / len(x_0)).backward()  # type: ignore[no-untyped-call]
+            (loss.sum() / len(x_0)).backward()
             losses.append(loss.detach())
         self._watch(torch.cat(losses), t)
         clip = self.options["gradient_clip"]

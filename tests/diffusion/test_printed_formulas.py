@@ -1,8 +1,8 @@
 """Formulas that lecture notes print wrongly: the right form holds here, the printed one does not.
 
 Tavares 2025, "The Maths Behind Denoising Diffusion Probabilistic Models"; "DDPM 2020" (handwritten notes, 2025);
-Tang 2024, "A Collection of Frequently Asked Questions about Denoising Diffusion Probabilistic Models"; Hoang & Won 2025,
-"Denoising Diffusion Probabilistic Models" (slides); Bagge & Rørhauge 2024, "Introduction to Diffusion Models".
+Tang 2024, "A Collection of Frequently Asked Questions about Denoising Diffusion Probabilistic Models"; Hoang & Won
+2025, "Denoising Diffusion Probabilistic Models" (slides); Bagge & Rørhauge 2024, "Introduction to Diffusion Models".
 """
 
 from __future__ import annotations
@@ -93,7 +93,7 @@ def test_the_mean_part_has_one_half():
 
 
 def test_the_sum_of_divergences_starts_at_2():
-    """ "DDPM 2020" notes: Σ_{t>0}. At t = 1 the posterior is a point and its divergence infinite: L_0 is the decoder."""
+    """ "DDPM 2020" notes: Σ_{t>0}. At t = 1 the posterior is a point, its divergence infinite: L_0 is a decoder."""
     log_sigma2 = get("variances", "beta")().log_sigma2(PROCESS, torch.arange(1000))
     assert CHAIN.posterior_variance[0] == 0.0
     assert float(kl_variance_part(PROCESS.beta_tilde[0].log(), log_sigma2[0])) == math.inf
@@ -159,7 +159,7 @@ def test_the_same_betas_for_500_and_1000_steps_leave_signal_behind():
 
 
 def test_a_step_adds_the_variance_beta():
-    """Bagge & Rørhauge, § 2: standard deviation β. Then the variance would stay below β, and x_T near 0, not N(0, I)."""
+    """Bagge & Rørhauge, § 2: standard deviation β. Then the variance would stay below β, x_T near 0, not N(0, I)."""
     right = printed = 0.0
     for beta in CHAIN.beta:
         right, printed = (1 - beta) * right + beta, (1 - beta) * printed + beta**2

@@ -5,8 +5,9 @@ from __future__ import annotations
 import pytest
 import torch
 
+from ddpm_bench.diffusion.respacing import respace
 from ddpm_bench.diffusion.reverse import THRESHOLDINGS, p_mean, p_x_0, split_head
-from ddpm_bench.registry import get
+from ddpm_bench.registry import get, names
 from tests import oracles
 
 PROCESS = get("schedules", "cosine")().process(100)
@@ -32,6 +33,20 @@ def test_one_rule_of_clipping_for_all_predictions(name):
             for x, y in zip(kept, x_t.flatten().tolist(), strict=True)
         ]
         assert mean == pytest.approx(expected, rel=1e-12)
+
+
+@pytest.mark.parametrize("name", names("predictions"))
+def test_the_estimate_belongs_to_the_chain_of_the_training(name):
+    """ε, v and x_0 depend on ᾱ_t alone, but μ on the step: a respaced chain reads another x̂_0 from it."""
+    prediction, short = get("predictions", name)(), respace(PROCESS, torch.tensor([1, 40, 80]))
+    index = torch.tensor([1])
+    x_0, eps = torch.full((1, 1, 1, 1), 0.3).double(), torch.full((1, 1, 1, 1), 1.1).double()
+    x_t, t = short.q_sample(x_0, index, eps), short.original_index(index)
+    output = prediction.target(x_0, eps, t, PROCESS)
+    found = p_x_0(output, x_t, t, PROCESS, prediction, "none")
+    torch.testing.assert_close(found, x_0, rtol=1e-11, atol=0)
+    elsewhere = p_x_0(output, x_t, index, short, prediction, "none")
+    assert torch.allclose(elsewhere, x_0, rtol=1e-9) == (name != "mu")
 
 
 def test_the_mean_of_the_first_step_is_the_estimate():

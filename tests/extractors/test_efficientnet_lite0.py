@@ -95,13 +95,14 @@ def test_it_sees_what_is_in_a_photograph():
 
 
 def test_features_do_not_depend_on_the_batch(loaded):
-    """Tolerance: float32 sums in another order; features are below 6."""
+    """A single image goes through other kernels than a batch, which sum in another order: 1.6e-5 measured. Tolerance:
+    1e-5 of the range of the features, which ReLU6 keeps in [0, 6], and as much of the logits, which reach 20."""
     x = images(9)
     whole, logits = loaded(x)
     for part in (slice(0, 1), slice(2, 5), slice(8, 9)):
         features, found = loaded(x[part])
-        torch.testing.assert_close(features, whole[part], rtol=0, atol=1e-5)
-        torch.testing.assert_close(found, logits[part], rtol=0, atol=1e-4)
+        torch.testing.assert_close(features, whole[part], rtol=0, atol=6e-5)
+        torch.testing.assert_close(found, logits[part], rtol=0, atol=2e-4)
 
 
 def test_repeated_calls_agree_bit_for_bit(loaded):

@@ -55,7 +55,8 @@ class Vlb(Loss):
 
     def per_image(self, output: Tensor, batch: Batch, process: Process, prediction: Prediction) -> Tensor:
         """T · L_{t−1} in bits/dim, [B]."""
-        assert self.variance is not None and self.first_step is not None, "spec.bind sets both"
+        assert self.variance is not None, "spec.bind sets it"
+        assert self.first_step is not None, "spec.bind sets it"
         log_sigma2 = self.variance.log_sigma2(process, batch.t, first_step=self.first_step)
         return len(process) * bound_term(output, batch, process, prediction, log_sigma2)
 

@@ -22,7 +22,11 @@ class Prediction(Entry, axis="predictions"):
         raise NotImplementedError
 
     def to_x_0(self, output: Tensor, x_t: Tensor, t: Tensor, process: Process) -> Tensor:
-        """x̂_0 of the network's output, before thresholding, [B, C, H, W]."""
+        """x̂_0 of the network's output, before thresholding, [B, C, H, W].
+
+        t, process: those of the chain that the network was trained on, also where a respaced chain is walked: μ is the
+        mean of one step of that chain, and the tables of another chain give another x̂_0.
+        """
         raise NotImplementedError
 
     def x_0_error_factor(self, process: Process) -> Tensor:

@@ -11,7 +11,7 @@ from ddpm_bench.diffusion.process import Process
 from ddpm_bench.registry import Entry
 
 Denoise = Callable[[Tensor, Tensor], tuple[Tensor, Tensor]]
-"""denoise(x_t, t) → (x̂_0 after thresholding [B, C, H, W], ln σ²_t [B] or [B, C, H, W]); t: the chain's index, int64 [B]."""
+"""denoise(x_t, t) → (x̂_0 after thresholding [B, C, H, W], ln σ²_t [B] or [B, C, H, W]); t: the chain's index [B]."""
 
 Noise = Callable[[int], Tensor]
 """noise(i) → z ~ N(0, I) of the chain's index i, [B, C, H, W]."""

@@ -145,7 +145,9 @@ def legend(figure: Figure, handles: Sequence[Any], per_row: int = 6) -> None:
 
     columns = next((number for number in range(min(per_row, len(handles)), 1, -1) if fits(number)), 1)
     rows = range(-(-len(handles) // columns))
-    order = [row * columns + column for column in range(columns) for row in rows if row * columns + column < len(handles)]
+    order = [
+        row * columns + column for column in range(columns) for row in rows if row * columns + column < len(handles)
+    ]
     figure.legend(
         handles=[handles[index] for index in order], loc="outside upper left", ncols=columns, columnspacing=1.6,
         borderpad=0.1, handlelength=2.4,
@@ -158,7 +160,7 @@ def log_axis(axis: Axis, low: float, high: float) -> None:
     steps = (1.0, 1.5, 2.0, 3.0, 4.0, 5.0, 6.0, 8.0) if decades < 0.7 else (1.0, 2.0, 5.0) if decades < 2 else (1.0,)
     axis.set_major_locator(LogLocator(subs=steps, numticks=8))
     axis.set_minor_locator(NullLocator())
-    if -4 < math.log10(low) and math.log10(high) < 4:
+    if math.log10(low) > -4 and math.log10(high) < 4:
         axis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
 
 
@@ -205,4 +207,5 @@ def inline_svg(text: str, name: str, label: str) -> str:
 
 def style() -> Any:
     """The context in which figures are drawn."""
-    return matplotlib.rc_context({**matplotlib.rcParamsDefault, **STYLE})
+    defaults: dict[Any, Any] = dict(matplotlib.rcParamsDefault)
+    return matplotlib.rc_context(defaults | STYLE)

@@ -81,7 +81,7 @@ def draw(view: ResultsView, groups: list[Variant]) -> Drawing | None:
     )
     caption += "Variants that share a training share its line"
     caption += f"; each of {seeds} seeds has its own." if seeds > 1 else "."
-    if any("variance" in item.axes and not item.axes["variance"] for item in found):
+    if {bool(item.axes.get("variance")) for item in found} == {True, False}:
         caption += " A training that σ² does not enter is drawn solid."
     if diverged:
         caption += f" A cross ends a training that diverged ({diverged})."

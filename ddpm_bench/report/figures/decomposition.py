@@ -40,6 +40,8 @@ def draw(view: ResultsView, groups: list[Variant]) -> Drawing | None:
         caption += " The open circle is bits/dim of the training split."
     if baselines:
         caption += " Vertical lines: " + " and ".join(item["name"] for item in baselines) + "."
+    if data["bits_per_dim"].max() > axis_limit(data["bits_per_dim"].max(), _ceiling(baselines)):
+        caption += " A bar with an arrow is cut; its number is whole."
     if left_out:
         caption += f" {words.count(left_out, 'variant')} without a value left out."
     return Drawing(
@@ -63,11 +65,20 @@ def _table(shown: list[tuple[Variant, dict[str, Summary]]]) -> pd.DataFrame:
     return pd.DataFrame(rows).dropna(axis="columns", how="all")
 
 
+def _ceiling(baselines: list) -> float:
+    return max([item["value"] for item in baselines], default=0.0)
+
+
+def axis_limit(longest: float, ceiling: float) -> float:
+    """Where the axis ends: bars beyond twice the worst baseline are cut, so that one vacuous bound does not flatten
+    the rest."""
+    if ceiling and longest > 2 * ceiling:
+        return 2.1 * ceiling
+    return max(1.12 * longest, 1.06 * ceiling)
+
+
 def _draw(shown: list[tuple[Variant, dict[str, Summary]]], baselines: list, data: pd.DataFrame) -> tuple[str, bytes]:
-    ceiling = max([item["value"] for item in baselines], default=0.0)
-    # One diverging bound must not flatten the rest: bars beyond 1.5 times the worst baseline are cut and labelled.
-    longest = data["bits_per_dim"].max()
-    limit = max(ceiling * 1.06, min(longest, ceiling * 1.5) if ceiling else longest) * 1.1
+    limit = axis_limit(data["bits_per_dim"].max(), _ceiling(baselines))
     with style():
         figure = new_figure(8.6, 0.9 + 0.27 * len(shown))
         axes = figure.subplots()
@@ -79,13 +90,13 @@ def _draw(shown: list[tuple[Variant, dict[str, Summary]]], baselines: list, data
             label = f"{item['name']}, {item['value']:.2f}"
             axes.axvline(item["value"], color=INK, linewidth=1, linestyle=dash, label=label)
         if "bits_per_dim_train" in data:
-            train = data["bits_per_dim_train"].clip(upper=limit)
+            train = data["bits_per_dim_train"]
             axes.plot(
-                train, data.index, "o", markersize=3.6, markerfacecolor="white", markeredgecolor=INK,
-                markeredgewidth=0.8, label="training split",
+                train.where(train < limit), data.index, "o", markersize=3.6, markerfacecolor="white",
+                markeredgecolor=INK, markeredgewidth=0.8, label="training split",
             )  # fmt: skip
         for index, total in data["bits_per_dim"].items():
-            cut = total > limit * 0.95
+            cut = total > limit
             axes.annotate(
                 f"→ {total:.3g}" if cut else f"{total:.2f}", (limit if cut else total, index),
                 xytext=(-4 if cut else 5, 0), textcoords="offset points", va="center", ha="right" if cut else "left",

@@ -43,6 +43,8 @@ class Grid:
 
 def draw(view: ResultsView, groups: list[Variant]) -> Grid | None:
     """The grid of the seed that most variants have samples of (the smallest of equals)."""
+    if view.data["data"] is None:
+        return None
     height = view.data["data"]["shape"][1]
     factor = max(1, math.ceil(TILE / height))
     count = max(1, WIDTH // (view.data["data"]["shape"][2] * factor + 3))
@@ -70,9 +72,7 @@ def draw(view: ResultsView, groups: list[Variant]) -> Grid | None:
         Image.fromarray(picture).save(png, "PNG", optimize=True)
         size = {"width": picture.shape[1], "height": picture.shape[0]}
         strips.append(Strip(variant=group, cell=cell["id"], png=png.getvalue(), **size))
-    mapping = (
-        f"values from {low:g} (black) to {high:g} (white)" if levels is None else f"{levels} levels, 0 black"
-    )
+    mapping = f"values from {low:g} (black) to {high:g} (white)" if levels is None else f"{levels} levels, 0 black"
     return Grid(seed=seed, count=count, strips=strips, mapping=mapping)
 
 

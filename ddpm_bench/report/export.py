@@ -1,0 +1,94 @@
+"""The results table as files: CSV with every digit, Markdown, and LaTeX for a paper."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+from typing import Any
+
+from ddpm_bench.report import words
+from ddpm_bench.report.table import Row, Table
+from ddpm_bench.report.variants import Column, Summary
+
+ERRORS = {"t": "95 % t interval over seeds", "stderr": "standard error over images", None: ""}
+
+
+def to_csv(table: Table) -> str:
+    """One row per variant or baseline; for each column value, error, what the error is and the number of seeds."""
+    out = io.StringIO()
+    writer = csv.writer(out, lineterminator="\n")
+    names = [f"{column.metric}{f'_{column.number}' if column.number else ''}" for column in table.columns]
+    parts = [f"{name}{suffix}" for name in names for suffix in ("", "_error", "_error_kind", "_seeds", "_mark")]
+    writer.writerow(["row", *table.axes, "seeds", *parts, "note"])
+    for row in [*table.rows, *table.baselines]:
+        axes = [row.variant.axes[name] for name in table.axes] if row.variant else [""] * len(table.axes)
+        cells: list[Any] = []
+        for entry in row.entries:
+            summary = entry.summary if entry else Summary()
+            error = "" if summary.error is None else json.dumps(summary.error)
+            seeds = len(summary.cells) if row.variant else ""
+            cells += [entry.exact if entry else "", error, ERRORS[summary.kind], seeds, entry.mark if entry else ""]
+        writer.writerow([row.label, *axes, row.seeds, *cells, note(row)])
+    return out.getvalue()
+
+
+def note(row: Row) -> str:
+    """Why cells of a row are not done, on one line."""
+    return "; ".join(f"{status}: {reason}" if reason else status for status, reason in row.troubles)
+
+
+def _lines(table: Table) -> tuple[list[str], list[tuple[list[str], list[bool]]]]:
+    """Headings, and rows of text with the entries that are bold."""
+    head = [words.axis(name) for name in table.axes] or ["variant"]
+    head += ["seeds", *(_heading(column) for column in table.columns), "note"]
+    lines = []
+    for row in [*table.rows, *table.baselines]:
+        if row.variant and table.axes:
+            cells = [words.value(name, row.variant.axes[name]) for name in table.axes]
+        else:
+            cells = [row.label, *[""] * (len(table.axes) - 1)]
+        cells.append(row.seeds)
+        bold = [False] * len(cells)
+        for entry in row.entries:
+            text = "" if entry is None else entry.text + (f" ± {entry.error_text}" if entry.error_text else "")
+            if entry and entry.summary.kind == "stderr" and row.variant:
+                text += " (se)"
+            cells.append(text + (f" ({entry.mark})" if entry and entry.mark else ""))
+            bold.append(bool(entry and entry.bold))
+        lines.append(([*cells, note(row)], [*bold, False]))
+    return head, lines
+
+
+def _heading(column: Column) -> str:
+    return f"{column.title} {column.arrow}" + (" (rank-deficient)" if column.rank_deficient else "")
+
+
+def to_markdown(table: Table) -> str:
+    """A pipe table."""
+    head, lines = _lines(table)
+
+    def line(cells: list[str]) -> str:
+        return "| " + " | ".join(cell.replace("|", "\\|").replace("\n", " ") for cell in cells) + " |"
+
+    numeric = len(table.columns) + 1
+    rule = ["---"] * (len(head) - numeric - 1) + ["---:"] * numeric + ["---"]
+    body = [line([f"**{cell}**" if bold else cell for cell, bold in zip(*row, strict=True)]) for row in lines]
+    return "\n".join([line(head), line(rule), *body]) + "\n"
+
+
+def to_latex(table: Table) -> str:
+    r"""A booktabs tabular: needs \usepackage{booktabs}. Baselines stand below a rule; notes become comments."""
+    head, lines = _lines(table)
+    head = head[:-1]
+    numeric = len(table.columns) + 1
+    out = [rf"\begin{{tabular}}{{{'l' * (len(head) - numeric)}{'r' * numeric}}}", r"\toprule"]
+    out += [" & ".join(map(words.latex, head)) + r" \\", r"\midrule"]
+    for index, (cells, bold) in enumerate(lines):
+        if index == len(table.rows):
+            out.append(r"\midrule")
+        texts = [words.latex(cell) for cell in cells[:-1]]
+        texts = [rf"\textbf{{\boldmath {text}}}" if mark else text for text, mark in zip(texts, bold[:-1], strict=True)]
+        remark = f"  % {' '.join(cells[-1].split())}" if cells[-1] else ""
+        out.append(" & ".join(texts) + r" \\" + remark)
+    return "\n".join([*out, r"\bottomrule", r"\end{tabular}"]) + "\n"
