@@ -65,11 +65,12 @@ class Syncer:
     def _update(self) -> None:
         try:
             if records.update(self.runs, self.suite):
-                self._track()
+                self.track()
         except BaseException as problem:
             self._problem = problem
 
-    def _track(self) -> None:
+    def track(self) -> None:
+        """Bring tracking to the state of the results and the report."""
         if self.warning is not None:
             return  # one warning, and no more waiting for a server that is down
         try:
@@ -83,10 +84,7 @@ class Syncer:
             self._thread.join()
         if self._problem is not None:
             raise self._problem
-        changed = records.update(self.runs, self.suite, seconds)
-        if changed or seconds is not None:
-            self._track()
-        return changed
+        return records.update(self.runs, self.suite, seconds)
 
 
 def run(
@@ -149,6 +147,7 @@ def run(
         changed = syncer.finish(time.monotonic() - started if done else None)
         if changed or not report.is_file():
             report = build(runs, suite.name, reports)
+            syncer.track()
         return Outcome(records.Results(runs, suite.name), report, done, syncer.warning)
 
 

@@ -50,7 +50,8 @@ def _line(table: dict[str, Any], section: str, varied: list[str]) -> str:
     parts = [str(table["name"])] if "name" in table else []
     for name, item in table.items():
         # what is off or zero is left to the resolved configuration
-        if name == "name" or item in (None, False, 0.0) or name in varied or f"{section}.{name}" in varied:
+        off = item is None or item is False or (isinstance(item, float) and item == 0)
+        if name == "name" or off or name in varied or f"{section}.{name}" in varied:
             continue
         parts.append(f"{name.replace('_', ' ')} {words.plain(item)}")
     return ", ".join(parts)

@@ -17,7 +17,8 @@ def paragraphs(view: ResultsView, table: Table) -> list[str]:
     trained = len({cell["train_key"] for cell in cells if cell["train_key"]})
     compared = ", ".join(words.axis(name) for name in table.axes)
     opening = words.count(len(table.rows), "variant") + (f" ({compared})" if compared else "")
-    opening += f" × {words.count(seeds, 'seed')} on {view.data['configuration']['dataset']['name']}: {words.count(len(cells), 'cell')}, "
+    dataset = view.data["configuration"]["dataset"]["name"]
+    opening += f" × {words.count(seeds, 'seed')} on {dataset}: {words.count(len(cells), 'cell')}, "
     opening += words.count(trained, "training") + ". "
     counts = {status: sum(cell["status"] == status for cell in cells) for status in STATUSES}
     verbs = {status: "" if status.endswith("ed") else "are " for status in STATUSES}  # 14 are done, 1 failed

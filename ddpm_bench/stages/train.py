@@ -110,7 +110,7 @@ class Trainer:
         count = len(x_0) if images == "all" else images
         self.validation = Validation(self.training, values["validation"], x_0, self.levels, count, self.device)
         self.dataset = rebuild(Dataset, data.spec["dataset"])
-        self.module = build_network(self.training, self.dataset, self.shape, self.device)  # type: ignore[arg-type]
+        self.module = build_network(self.training, self.dataset, self.shape, self.device)
         self.average = AveragedModel(self.module, multi_avg_fn=ema_update(self.options["ema_decay"]))
         self.average.n_averaged.fill_(1)  # the first update averages with the initial weights, not replaces them
         parameters = list(self.module.parameters())

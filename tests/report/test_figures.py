@@ -1,0 +1,155 @@
+"""The figures: told apart without colour alone, clean SVG, pixels that are the data."""
+
+from __future__ import annotations
+
+import io
+import itertools
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from ddpm_bench.report.figures import DASHES, PALETTE, clean_svg, curves, encode, inline_svg, samples, timestep_kl
+from ddpm_bench.report.figures.decomposition import axis_limit
+from ddpm_bench.report.source import ResultsView
+from ddpm_bench.report.variants import variants
+from tests.make_results import Writer
+from tests.report.conftest import Example
+
+
+def lines(**axes: int) -> list[dict[str, str]]:
+    """The cross product of axes with so many levels each."""
+    return [
+        dict(zip(axes, (f"{name}{index}" for name, index in zip(axes, levels, strict=True)), strict=True))
+        for levels in itertools.product(*(range(count) for count in axes.values()))
+    ]
+
+
+@pytest.mark.parametrize(
+    ("axes", "panels"),
+    [
+        ({"prediction": 2, "variance": 2, "schedule": 2, "loss": 2}, 2),
+        ({"prediction": 4, "loss": 4, "schedule": 1}, 4),  # 16 colours do not exist: one panel for each loss
+        ({"prediction": 12, "schedule": 1}, 1),  # nothing left to put in panels: dashes
+        ({"variance": 3, "schedule": 1}, 1),
+    ],
+)
+def test_lines_of_a_panel_are_told_apart(axes: dict[str, int], panels: int):
+    encoding = encode(lines(**axes), ("schedule",))
+    assert len(encoding.panels) == panels
+    assert sorted(index for chosen in encoding.panels.values() for index in chosen) == list(range(len(lines(**axes))))
+    for chosen in encoding.panels.values():
+        looks = {(encoding.colours[index], str(encoding.dashes[index])) for index in chosen}
+        assert len(looks) == len(chosen)
+
+
+def test_the_palette_is_seaborns_colorblind():
+    # as printed in seaborn's documentation of its palette "colorblind"
+    assert " ".join(PALETTE).upper() == (
+        "#0173B2 #DE8F05 #029E73 #D55E00 #CC78BC #CA9161 #FBAFE4 #949494 #ECE133 #56B4E9"
+    )
+    assert len({str(dash) for dash in DASHES}) == len(DASHES)
+
+
+def test_svg_is_clean_and_keeps_the_scale_of_its_letters():
+    raw = (
+        '<?xml version="1.0"?><!DOCTYPE svg "x"><svg width="1pt" xmlns="n" xmlns:xlink="m"><metadata>m\n</metadata>'
+        '<defs>\n<style type="text/css">*{stroke-linejoin: round}</style>\n</defs><!-- c -->'
+        '<path id="a" d="M 1.23456 -0.00049 L 2.5 3"/><use xlink:href="#a" x="7.123456" transform="scale(0.015625)"/>'
+        '<g clip-path="url(#a)"/></svg>'
+    )
+    clean = clean_svg(raw)
+    assert 'd="M 1.23 -0 L 2.5 3"' in clean
+    assert "scale(0.015625)" in clean
+    assert 'x="7.12"' in clean
+    assert not any(word in clean for word in ("metadata", "<!--", "<?xml", "DOCTYPE", "style"))
+    inline = inline_svg(clean, "name", "what is seen")
+    assert 'id="name-a"' in inline
+    assert 'href="#name-a"' in inline
+    assert "url(#name-a)" in inline
+    assert "xmlns" not in inline
+    assert 'aria-label="what is seen"' in inline
+
+
+def test_pixels_of_a_strip_are_the_levels():
+    images = np.array([[[[0, 8], [16, 4]]], [[[16, 16], [0, 0]]]], np.uint8)
+    picture = samples.strip(images, 0, 16, factor=2, gap=1)
+    assert picture.shape == (4, 2 * 4 + 1)
+    # 8 of 0…16 is 127.5, rounded to the even 128; 4 is 63.75 → 64
+    assert picture[::2, 0:4:2].tolist() == [[0, 128], [255, 64]]
+    assert (picture[:, 4] == 255).all()
+    assert picture[::2, 5::2].tolist() == [[255, 255], [0, 0]]
+    assert (picture[0, :2] == picture[1, :2]).all()
+    colour = np.zeros((1, 3, 1, 1), np.uint8)
+    colour[0, 1] = 255
+    assert samples.strip(colour, 0, 255, factor=1).tolist() == [[[0, 255, 0]]]
+
+
+def test_a_row_of_the_grid_is_the_same_noise_in_each_variant(example: Example):
+    view = ResultsView(example.runs, example.suite)
+    grid = samples.draw(view, variants(view))
+    assert grid is not None
+    assert grid.seed == 0  # seed 1 lacks two variants
+    strips = {strip.cell: strip for strip in grid.strips if strip.png}
+    assert len(strips) == 8
+    cell = next(cell for cell in view.cells if cell["id"] in strips)
+    stored = np.load(example.runs / cell["artifacts"]["samples"][0] / "samples.npy").astype(float)
+    with Image.open(io.BytesIO(strips[cell["id"]].png)) as image:
+        pixels = np.asarray(image)
+    for index in range(grid.count):
+        tile = pixels[2::5, index * 43 + 2 : index * 43 + 40 : 5]  # 8 pixels of factor 5, a gap of 3
+        assert (tile == np.rint(stored[index, 0] * 255.0 / 16)).all()
+    assert "L_simple does not train" in grid.strips[-1].reason
+
+
+def test_real_values_are_mapped_by_one_stated_range(tmp_path: Path):
+    writer = Writer(tmp_path, 4, 2)
+    folder = writer.write()
+    text = (
+        (folder / "results.json")
+        .read_text(encoding="utf-8")
+        .replace('"levels": 17,\n  "num_train"', '"levels": null,\n  "num_train"')
+    )
+    (folder / "results.json").write_text(text, encoding="utf-8")
+    view = ResultsView(tmp_path, "digits_ablation")
+    for scale, cell in enumerate((cell for cell in view.cells if cell["artifacts"].get("samples")), start=1):
+        values = np.linspace(-scale, scale, 128 * 64, dtype=np.float32).reshape(128, 1, 8, 8)
+        np.save(tmp_path / cell["artifacts"]["samples"][0] / "samples.npy", values)
+    grid = samples.draw(view, variants(view))
+    assert grid is not None
+    assert grid.mapping.startswith("values from -")
+    low, high = (float(word) for word in grid.mapping.split() if word.lstrip("-").replace(".", "").isdigit())
+    assert low == -high
+
+
+def test_the_data_of_the_kl_figure_are_means_over_seeds(example: Example):
+    view = ResultsView(example.runs, example.suite)
+    drawing = timestep_kl.draw(view, variants(view))
+    assert drawing is not None
+    first = variants(view)[0]
+    ids = [cell["id"] for cell in first.cells]
+    rows = view.timestep_kl[view.timestep_kl["cell_id"].isin(ids)]
+    assert drawing.data["t"].tolist() == list(range(1, 101))
+    for t in (1, 2, 100):
+        expected = rows[rows["t"] == t]["kl"].sum() / 2
+        # a sum of two divided by two: exact up to one rounding
+        assert drawing.data[first.label][t - 1] == pytest.approx(expected, rel=1e-15)
+
+
+def test_shared_trainings_are_one_curve(example: Example):
+    view = ResultsView(example.runs, example.suite)
+    found, missing = curves.trainings(view)
+    keys = {cell["train_key"] for cell in view.cells if cell["artifacts"].get("train")}
+    assert len(found) == len(keys) < sum(bool(cell["artifacts"]) for cell in view.cells)
+    assert missing == 0
+    assert {item.axes["variance"] for item in found if item.axes["loss"] == "simple"} >= {""}
+    assert {item.unit for item in found} == {"L_simple of ε", "L_simple of x₀", "L_vlb"}
+    assert sum(item.divergence is not None for item in found) == 1
+
+
+def test_one_vacuous_bound_does_not_flatten_the_rest():
+    assert axis_limit(3.0, 4.0) > 4.0
+    assert axis_limit(7.9, 4.0) > 7.9
+    assert axis_limit(160.0, 4.0) < 9
+    assert axis_limit(160.0, 0.0) > 160

@@ -1,0 +1,214 @@
+"""What is computed for the table: intervals, who is best, columns by protocol, words and files."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+import math
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from ddpm_bench.report import words
+from ddpm_bench.report.export import to_csv, to_latex, to_markdown
+from ddpm_bench.report.source import ResultsView
+from ddpm_bench.report.table import make_table, matches
+from ddpm_bench.report.variants import best, columns, significantly_better, t_half_width, variants, varied_axes
+from tests.make_results import Writer
+from tests.report.conftest import Example
+
+
+def suite_of(tmp_path: Path, values: dict[str, list[float | None]], **changes: object) -> ResultsView:
+    """A suite whose variants (values of the axis prediction) have these kernel distances, one for each seed."""
+    cells = [
+        {
+            "id": f"{name}-s{seed}", "label": name, "axes": {"prediction": name}, "seed": seed, "status": "done",
+            "reason": None, "train_key": f"{name}{seed}", "artifacts": {}, "training": None, "timings": {},
+            "log": None, "metrics": {"kd_x": {"value": value, "stderr": 0.5, "num_samples": 10, "unit": "",
+                                 "higher_is_better": False, "protocol": {"n": 10},
+                                 "reason": None if value is not None else "no weights"}},
+        }
+        for name, numbers in values.items()
+        for seed, value in enumerate(numbers)
+    ]  # fmt: skip
+    Writer(tmp_path, 4, 2).write(cells=cells, axes=["prediction"], baselines=[], **changes)
+    return ResultsView(tmp_path, "digits_ablation")
+
+
+def test_the_t_interval_has_its_known_half_width():
+    # 1, 2, 3: s = 1, t_{0.975, 2} = 4.302653 (any table), divided by √3. 0, 2: s = √2, t_{0.975, 1} = 12.706205
+    assert t_half_width([1.0, 2.0, 3.0]) == pytest.approx(4.302653 / math.sqrt(3), rel=1e-6)
+    assert t_half_width([0.0, 2.0]) == pytest.approx(12.706205, rel=1e-6)
+
+
+def test_seeds_are_summarised_and_one_seed_keeps_its_standard_error(tmp_path: Path):
+    view = suite_of(tmp_path, {"epsilon": [1.0, 2.0, 3.0], "x0": [4.0, None, None], "v": [None, None, None]})
+    column = columns(view, ["kd_x"])[0]
+    three, one, none = (group.summary(column, varied_axes(view)) for group in variants(view))
+    assert (three.mean, three.kind, three.cells) == (2.0, "t", ("epsilon-s0", "epsilon-s1", "epsilon-s2"))
+    assert three.error == t_half_width([1.0, 2.0, 3.0])
+    assert (one.mean, one.error, one.kind) == (4.0, 0.5, "stderr")
+    assert (none.mean, none.reason) == (None, "no weights")
+
+
+def test_better_is_decided_by_differences_at_equal_seed():
+    # differences −1.0, −1.1, −0.9: mean −1, half width 0.25, although the seeds themselves scatter by 10
+    first, second = {0: 0.0, 1: 10.0, 2: -10.0}, {0: 1.0, 1: 11.1, 2: -9.1}
+    assert significantly_better(first, second, higher_is_better=False)
+    assert significantly_better(second, first, higher_is_better=True)
+    assert not significantly_better(second, first, higher_is_better=False)
+    assert not significantly_better({0: 0.0}, {0: 100.0}, higher_is_better=False)
+    assert not significantly_better({0: 0.0, 1: 0.0}, {2: 9.0, 3: 9.1}, higher_is_better=False)
+
+
+@pytest.mark.parametrize(
+    ("values", "winners"),
+    [
+        ({"epsilon": [1.0, 1.1, 0.9], "x0": [2.0, 2.1, 1.9], "v": [1.0, 1.2, 0.8]}, ["epsilon", "v"]),
+        ({"epsilon": [1.0, 3.0, 2.0], "x0": [2.0, 1.0, 3.0]}, []),  # no difference: bold would say nothing
+        ({"epsilon": [1.0], "x0": [2.0]}, []),  # one training each
+        ({"epsilon": [1.0, 1.1], "x0": [2.0, 2.1], "v": [0.0]}, ["epsilon"]),  # the best number has one seed
+    ],
+)
+def test_bold_is_who_nobody_significantly_beats(tmp_path: Path, values: dict, winners: list[str]):
+    view = suite_of(tmp_path, values)
+    column = columns(view, ["kd_x"])[0]
+    assert [group.key for group in best(variants(view), column, varied_axes(view))] == winners
+    bold = [row.variant.key for row in make_table(view, ["kd_x"]).rows if row.entries[0].bold]
+    assert bold == winners
+
+
+def test_values_measured_differently_never_share_a_column(tmp_path: Path):
+    view = suite_of(tmp_path, {"epsilon": [1.0, 1.1], "x0": [2.0, 2.1]})
+    assert len(columns(view, ["kd_x"])) == 1
+    view.cells[2]["metrics"]["kd_x"]["protocol"] = {"n": 20}
+    table = make_table(view, ["kd_x"])
+    assert [column.title for column in table.columns] == ["kernel distance (x) [1]", "kernel distance (x) [2]"]
+    means = [[entry.summary.mean for entry in row.entries] for row in table.rows]
+    assert means == [[1.05, None], [2.1, 2.0]]
+    assert table.rows[0].entries[1].summary.reason == "measured under another protocol, see the other column"
+    # a protocol that differs in a varied axis or the seed is what is compared, not how it is measured
+    view.cells[2]["metrics"]["kd_x"]["protocol"] = {"n": 10, "prediction": "x0", "seed": 3}
+    assert len(columns(view, ["kd_x"])) == 1
+
+
+def test_a_rank_deficient_distance_is_never_bold(tmp_path: Path):
+    view = suite_of(tmp_path, {"epsilon": [1.0, 1.1, 0.9], "x0": [2.0, 2.1, 1.9]})
+    assert make_table(view, ["kd_x"]).any_bold
+    for cell in view.cells:
+        cell["metrics"]["kd_x"]["protocol"]["rank_deficient"] = True
+    assert not make_table(view, ["kd_x"]).any_bold
+
+
+def test_references_stand_beside_the_rows_they_select():
+    cell = {"axes": {"prediction": "epsilon", "loss": "simple(weighting=snr)"}}
+    assert matches({}, cell)
+    assert matches({"prediction": "epsilon", "loss": "simple"}, cell)
+    assert matches({"loss": {"name": "simple", "weighting": "snr"}}, cell)
+    assert not matches({"loss": {"name": "simple", "weighting": "p2"}}, cell)
+    assert not matches({"prediction": "eps"}, cell)
+
+
+def test_the_files_hold_the_table(example: Example):
+    view = ResultsView(example.runs, example.suite)
+    table = make_table(view, ["bits_per_dim", "kd_efficientnet_lite0"])
+    rows = list(csv.DictReader(io.StringIO(to_csv(table))))
+    assert len(rows) == 9 + 4
+    for row, shown in zip(rows, table.rows, strict=False):
+        assert row["bits_per_dim"] == shown.entries[0].exact
+        assert row["prediction"] == shown.variant.axes["prediction"]
+    assert (rows[0]["seeds"], rows[0]["bits_per_dim_error_kind"]) == ("2/2", "95 % t interval over seeds")
+    assert (rows[6]["bits_per_dim_seeds"], rows[6]["bits_per_dim_error_kind"]) == ("1", "standard error over images")
+    assert rows[9]["row"] == "uniform code"
+    assert float(rows[9]["bits_per_dim"]) == math.log2(17)
+
+    lines = to_markdown(table).splitlines()
+    assert len(lines) == 2 + 13
+    assert {line.count("|") for line in lines} == {8}
+    assert "**2.831 ± 0.052**" in lines[3]
+
+    latex = to_latex(table)
+    assert latex.count(r"\\") == 1 + 13
+    assert latex.startswith("\\begin{tabular}{lllrrr}\n\\toprule")
+    assert r"\textbf{\boldmath 2.831 $\pm$ 0.052}" in latex
+    assert r"efficientnet\_lite0" in latex
+    body = "\n".join(line.partition("  %")[0] for line in latex.splitlines())
+    assert body.isascii()
+    assert body.count("$") % 2 == 0
+
+
+@pytest.mark.parametrize(
+    ("value", "decimals", "text"),
+    [(2.5512, 2, "2.55"), (-0.5, 1, "−0.5"), (0.0, 2, "0.00"), (0.0001, 2, "1.0e−4"), (123456.0, 2, "1.2e5")],
+)
+def test_numbers_are_printed_with_their_decimals(value: float, decimals: int, text: str):
+    assert words.number(value, decimals) == text
+
+
+def test_decimals_follow_the_error():
+    assert words.digits([0.012], [2.5]) == 3
+    assert words.digits([1.6, 0.012, 2.3], [2.5]) == 1
+    assert words.digits([0.0, math.inf], [2.5]) == 3
+    assert words.digits([], [109.7]) == 1
+    assert words.digits([], []) == 3
+
+
+def test_symbols_reach_each_medium():
+    text = (
+        words.value("variance", "beta_tilde")
+        + ", "
+        + words.value("loss", "simple")
+        + ", "
+        + words.value("prediction", "x0")
+    )
+    assert text == "σ²=β̃, L_simple, x₀"
+    assert words.html("L_simple <b>, x_{t−1}") == "<i>L</i><sub>simple</sub> &lt;b&gt;, <i>x</i><sub><i>t</i>−1</sub>"
+    assert words.html("kd_efficientnet_lite0") == "kd_efficientnet_lite0"
+    assert words.mathtext(text) == r"$\sigma^2$=$\tilde{\beta}$, $L_{\mathrm{simple}}$, $x_0$"
+    assert words.mathtext("5 $") == r"5 \$"
+    assert words.latex(text + " 50 % a_b") == r"$\sigma$$^2$=$\tilde{\beta}$, $L_{\mathrm{simple}}$, x$_0$ 50 \% a\_b"
+    assert words.value("schedule", "cosine(s=0.01)") == "cosine (s=0.01)"
+    assert words.value("prediction", "their/own") == "their/own"
+
+
+@pytest.mark.parametrize(
+    ("name", "title", "companion"),
+    [
+        ("bits_per_dim", "bits/dim", False),
+        ("bits_per_dim_train", "bits/dim, train", True),
+        ("bits_per_dim_l_0", "bits/dim: L_0", True),
+        ("kd_efficientnet_lite0", "kernel distance (efficientnet_lite0)", False),
+        ("kd_efficientnet_lite0_test_n360", "kernel distance (efficientnet_lite0), test, n = 360", True),
+        ("fid", "FID", False),
+    ],
+)
+def test_metrics_have_titles_and_companions_are_known(name: str, title: str, companion: bool):
+    assert words.metric(name) == title
+    assert words.is_companion(name) == companion
+
+
+def test_samples_are_joined_over_chunks(tmp_path: Path):
+    view = suite_of(tmp_path, {"epsilon": [1.0, 2.0]})
+    for index, name in enumerate(("a", "b")):
+        (tmp_path / name).mkdir()
+        np.save(tmp_path / name / "samples.npy", np.full((3, 1, 2, 2), index, np.uint8))
+    cell = view.cells[0] | {"artifacts": {"samples": ["a", "b", "missing"]}}
+    found = view.samples(cell, 5)
+    assert found is not None
+    assert found[:, 0, 0, 0].tolist() == [0, 0, 0, 1, 1]
+    assert view.samples(cell | {"artifacts": {"samples": ["missing"]}}, 5) is None
+
+
+def test_the_example_is_the_same_each_time(tmp_path: Path):
+    written = []
+    for name in ("first", "second"):
+        Writer(tmp_path / name, 4, 2).write()
+        paths = sorted(path for path in (tmp_path / name).rglob("*") if path.is_file())
+        written.append({str(path.relative_to(tmp_path / name)): path.read_bytes() for path in paths})
+    assert written[0] == written[1]
+    cells = json.loads(written[0]["suites/digits_ablation/results.json"])["cells"]
+    parts = [name for name in cells[0]["metrics"] if name.startswith("bits_per_dim_") and not name.endswith("train")]
+    total = math.fsum(cells[0]["metrics"][name]["value"] for name in parts)
+    assert total == pytest.approx(cells[0]["metrics"]["bits_per_dim"]["value"], rel=1e-12)
