@@ -4,20 +4,26 @@ VENV := .venv
 BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed
 TESTED := $(VENV)/.installed-test
+# Progress bars for a person (torch is a large download), silence for a log.
+QUIET := $(shell test -t 2 || echo --quiet)
+INSTALL := $(BIN)/python -m pip install $(QUIET) --disable-pip-version-check -c constraints.txt -e
+# These commands use runs/ and reports/ of this folder, wherever others keep theirs.
+unexport DDPM_BENCH_RUNS
 
 .PHONY: demo test test-slow check golden clean
 
 $(BIN)/python:
-	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Python 3.11 or newer is needed; run make PYTHON=python3.x")'
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Python 3.11 or newer is needed; run make PYTHON=python3.x")'
 	$(PYTHON) -m venv $(VENV)
 
 $(INSTALLED): $(BIN)/python pyproject.toml constraints.txt
-	$(BIN)/python -m pip install --quiet --progress-bar off -c constraints.txt -e .
-	touch $@
+	@echo "Installing into $(VENV): some minutes the first time"
+	$(INSTALL) .
+	@touch $@
 
 $(TESTED): $(INSTALLED)
-	$(BIN)/python -m pip install --quiet --progress-bar off -c constraints.txt -e '.[test]'
-	touch $@
+	$(INSTALL) '.[test]'
+	@touch $@
 
 demo: $(INSTALLED)
 	$(BIN)/ddpm-bench run suites/digits_quickstart.toml

@@ -106,6 +106,8 @@ class Collector:
             }  # fmt: skip
             timings = train.manifest["timings"]
             record["timings"] = {name: timings.get(name) for name in ("train_seconds", "images_per_second")}
+            chunks = [self.artifact("sample", key) for key in cell["samples"]]
+            record["timings"]["sample_seconds"] = sum(c.manifest["timings"]["seconds"] for c in chunks if c) or None
         record["metrics"] = self._metrics(cell, status, reason)
         return record
 
@@ -255,7 +257,10 @@ def stable(results: dict[str, Any]) -> dict[str, Any]:
 
 
 def update(runs: Path, suite: str, total_seconds: float | None = None) -> bool:
-    """Bring results.json, results.csv and timestep_kl.csv to the state of the store; False if nothing had changed."""
+    """Bring results.json, results.csv and timestep_kl.csv to the state of the store; False if nothing had changed.
+
+    total_seconds: how long the run that ends here took; given, it is written even if nothing else had changed.
+    """
     folder = suite_folder(runs, suite)
     plan = read_plan(runs, suite)
     collector = Collector(runs, plan)
@@ -263,7 +268,8 @@ def update(runs: Path, suite: str, total_seconds: float | None = None) -> bool:
     file = folder / "results.json"
     if file.is_file():
         old = json.loads(file.read_text(encoding="utf-8"))
-        if old.get("schema") == SCHEMA and stable(old) == stable(found):
+        same = old.get("schema") == SCHEMA and stable(old) == stable(found)
+        if same and total_seconds is None:
             return False
     found["timings"] = {"total_seconds": total_seconds}
     created = datetime.now(UTC).isoformat(timespec="seconds").replace("+00:00", "Z")
