@@ -71,15 +71,16 @@ def plan_cost(plan: Plan, shape: tuple[int, int, int]) -> Cost:
         name = dumps([cell.suite_cell.cell.network, cell.suite_cell.cell.diffusion.timesteps])
         if name not in networks:
             networks[name] = network_cost(cell.suite_cell.cell, shape)
+        steps = len(cell.suite_cell.cell.kept_timesteps())
         for task in cell.tasks():
             if task.key in missing and task.key not in seen:
                 seen.add(task.key)
-                _add(total, plan, cell, task, networks[name], shape, speeds)
+                _add(total, plan, cell, task, networks[name], shape, speeds, steps)
     return total
 
 
 def _add(total: Cost, plan: Plan, cell: CellPlan, task: Task, network: NetworkCost, shape: tuple[int, int, int],
-         speeds: dict[tuple[str, str], float]) -> None:  # fmt: skip
+         speeds: dict[tuple[str, str], float], chain_steps: int) -> None:  # fmt: skip
     dims, chain = shape[0] * shape[1] * shape[2], cell.suite_cell.cell
     work = 0
     if task.stage == "train":
@@ -96,7 +97,7 @@ def _add(total: Cost, plan: Plan, cell: CellPlan, task: Task, network: NetworkCo
         work = images * steps
         total.num_bytes += images * (2 * steps + dims) * 4
     elif task.stage == "sample":
-        work = task.spec["count"] * len(chain.kept_timesteps())
+        work = task.spec["count"] * chain_steps
         total.num_bytes += task.spec["count"] * dims
     if task.stage in ("score", "sample"):
         total.network_calls += work

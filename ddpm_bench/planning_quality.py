@@ -27,6 +27,7 @@ class QualityPlanner:
         self.metrics: list[tuple[Resolved, str]] = []
         self._splits: dict[tuple[str, str], Task] = {}
         levels = planner.suite.cells[0].cell.dataset.levels
+        unavailable: dict[str, list[str]] = {}
         for item in metrics:
             if levels is None:
                 self._skip(item, "the data have no grey levels: an extractor of images has nothing to look at")
@@ -35,8 +36,10 @@ class QualityPlanner:
                 self.metrics.append((item, item.extractor.digest()))  # type: ignore[union-attr]
             except UserError as problem:
                 self._skip(item, str(problem))
-                if not planner.skip_missing:
-                    planner.problems.append(f"{item.name}: {problem} (or go on without it: --skip-missing)")
+                unavailable.setdefault(str(problem), []).append(item.name)
+        if not planner.skip_missing:
+            for reason, missing in unavailable.items():
+                planner.problems.append(f"{', '.join(missing)}: {reason} (or go on without: --skip-missing)")
         if levels is None and metrics and not planner.skip_missing:
             names = ", ".join(item.name for item in metrics)
             planner.problems.append(f"{names}: dataset has real values, no images; leave the metric out")

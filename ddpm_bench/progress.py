@@ -2,22 +2,28 @@
 
 from __future__ import annotations
 
+import json
+import os
 import sys
 import time
 from pathlib import Path
-from typing import TextIO
+from typing import Any, TextIO
 
+from rich.cells import cell_len, set_cell_size
 from rich.console import Console
-from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeElapsedColumn
+from rich.progress import BarColumn, Progress, TaskID, TextColumn
 
 from ddpm_bench.executors import Job
 from ddpm_bench.executors.local import Worker
-from ddpm_bench.records import last_event
 from ddpm_bench.stages import Task, failure_file, log_file
 from ddpm_bench.store import Store
 
 PLAIN_SECONDS = 5.0
 """Time between two plain lines of a worker."""
+DETAIL = 48
+"""Columns of the terminal that the numbers of a worker take."""
+TAIL = 8192
+"""Bytes at the end of a log that are looked at."""
 
 
 class Display:
@@ -28,9 +34,10 @@ class Display:
         self._tasks = [task for job in jobs for task in job.tasks]
         self._console = Console(file=stream or sys.stderr, highlight=False)
         self._live = self._console.is_terminal
+        self._bar = 20 if self._console.width >= 110 else 8
         self._progress = Progress(
-            TextColumn("{task.description}"), BarColumn(bar_width=20), TextColumn("{task.fields[detail]}"),
-            TimeElapsedColumn(), console=self._console, transient=True,
+            TextColumn("{task.description}"), BarColumn(bar_width=self._bar), TextColumn("{task.fields[detail]}"),
+            console=self._console, transient=True,
         )  # fmt: skip
         self._rows: list[TaskID] = []
         self._started = time.monotonic()
@@ -67,13 +74,14 @@ class Display:
     def _tick_live(self, workers: list[Worker]) -> None:
         if not self._rows:
             self._rows = [self._progress.add_task("", total=1, detail="") for _ in range(len(workers) + 1)]
-        total = len(self._tasks)
-        self._progress.update(
-            self._rows[0], description="all", total=total, completed=self._finished(), detail=f"{total} artifacts"
-        )
+        total, done = len(self._tasks), self._finished()
+        detail = f"{done}/{total} artifacts  {clock(time.monotonic() - self._started)}"
+        self._progress.update(self._rows[0], description="all", total=total, completed=done, detail=detail)
+        width = max(20, self._console.width - self._bar - DETAIL)
         for row, worker in zip(self._rows[1:], workers, strict=True):
-            name, detail, done, of = self.describe(worker)
-            self._progress.update(row, description=f"  {name[:44]}", completed=done, total=of, detail=detail)
+            name, detail, done_here, of = self.describe(worker)
+            shown = name if cell_len(name) <= width else set_cell_size(name, width - 1) + "…"
+            self._progress.update(row, description=shown, completed=done_here, total=of, detail=detail)
 
     def _tick_plain(self, workers: list[Worker]) -> None:
         now = time.monotonic()
@@ -82,9 +90,8 @@ class Display:
                 continue
             self._last_plain[i] = now
             name, detail, _, _ = self.describe(worker)
-            minutes, seconds = divmod(int(now - self._started), 60)
             self._console.print(
-                f"[{minutes:2d}:{seconds:02d}] {self._finished():3d}/{len(self._tasks)}  {name}  {detail}",
+                f"[{clock(now - self._started):>5}] {self._finished():3d}/{len(self._tasks)}  {name}  {detail}",
                 soft_wrap=True, markup=False,
             )  # fmt: skip
 
@@ -94,20 +101,19 @@ class Display:
             return "idle", "", 0, 1
         task = next((task for task in worker.job.tasks if not self._is_over(task)), None)
         if task is None:
-            return worker.job.name, "", 1, 1
-        event = last_event(log_file(self.runs, task.stage, task.key))
+            return worker.job.name, "ending", 1, 1
         name = f"{task.stage}: {worker.job.name}"
-        if not event or event["pid"] != worker.process.pid:
+        event = newest_event(log_file(self.runs, task.stage, task.key), worker.process.pid)
+        if event is None:
             return name, "starting", 0, 1
         if event["event"] != "progress":
-            return name, str(event["event"]), 0, 1
+            return name, "begun", 0, 1
         done, total = event["done"], event["total"]
         begun = self._begin(task, worker.process.pid)
         parts = [f"{done}/{total} {event['unit']}"]
         speed = event.get("per_second") or (done / (event["time"] - begun) if event["time"] > begun else None)
         if speed:
-            left = int((total - done) / speed)
-            parts += [f"{speed:.3g}/s", f"{left // 60}:{left % 60:02d} left"]
+            parts += [f"{speed:.3g}/s", f"{clock((total - done) / speed)} left"]
         memory = resident_bytes(worker.process.pid)
         if memory:
             parts.append(f"{memory / 2**20:.0f} MiB")
@@ -118,6 +124,29 @@ class Display:
         if place not in self._begins:
             self._begins[place] = time.time() - 0.25
         return self._begins[place]
+
+
+def clock(seconds: float) -> str:
+    """1:05, 2:00:09."""
+    minutes, rest = divmod(int(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours}:{minutes:02d}:{rest:02d}" if hours else f"{minutes}:{rest:02d}"
+
+
+def newest_event(file: Path, pid: int) -> dict[str, Any] | None:
+    """The newest event of a process that says how far it is: progress, else its start. Reads the end of the log."""
+    if not file.is_file():
+        return None
+    with open(file, "rb") as stream:
+        stream.seek(max(0, stream.seek(0, os.SEEK_END) - TAIL))
+        lines = stream.read().decode("utf-8", "replace").splitlines(keepends=True)
+    for line in reversed(lines):
+        if not (line.startswith("{") and line.endswith("\n")):  # the first may be cut off, the last not written out
+            continue
+        event: dict[str, Any] = json.loads(line)
+        if event["pid"] == pid and event["event"] in ("progress", "start", "resume"):
+            return event
+    return None
 
 
 def resident_bytes(pid: int) -> int | None:

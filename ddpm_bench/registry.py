@@ -195,7 +195,8 @@ def load_plugin_file(path: Path) -> None:
     loaded = sys.modules.get(path.stem)
     if loaded is not None and getattr(loaded, "__file__", None) == str(path):
         return
-    if loaded is not None or importlib.util.find_spec(path.stem) is not None:
+    known = None if loaded is not None else importlib.util.find_spec(path.stem)
+    if loaded is not None or (known is not None and known.origin != str(path)):
         raise UserError(f'plugin {path}: a module named "{path.stem}" exists already; rename the file')
     spec = importlib.util.spec_from_file_location(path.stem, path)
     assert spec is not None

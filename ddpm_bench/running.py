@@ -130,9 +130,7 @@ def run(
         _write_plan(folder, plan)
         done = 0
         if plan.info is None:
-            execute(
-                plan, [make_job(f"data set {suite.configuration['dataset']['name']}", [plan.data], plan.missing(), 1)]
-            )
+            execute(plan, [make_job(suite.configuration["dataset"]["name"], [plan.data], plan.missing(), 1)])
             plan = make_plan(suite, runs, skip_missing=skip_missing)
             if plan.info is None:
                 raise UserError(_data_failure(runs, plan))

@@ -9,6 +9,7 @@ from rich.table import Table
 if TYPE_CHECKING:
     from rich.console import Console
 
+    from ddpm_bench.cost import Cost
     from ddpm_bench.planning import CellPlan, Plan
 
 MAX_DIFFERENCES = 4
@@ -16,30 +17,32 @@ MAX_DIFFERENCES = 4
 
 def print_plan(plan: Plan, console: Console) -> None:
     """Cells, shared trainings, what exists and why the rest is not reused, and what the rest costs."""
-    table = Table(title=f"{plan.suite.title} ({plan.suite.name})", title_justify="left", title_style="bold")
+    console.print(f"{plan.suite.title} ({plan.suite.name})", style="bold", markup=False)
+    table = Table()
     for column in ("cell", "training", "exists"):
-        table.add_column(column)
+        table.add_column(column, justify="right" if column == "training" else "left")
     numbers = {key: str(i + 1) for i, key in enumerate(plan.trainings())}
-    selected = {id(cell) for cell in plan.selected()}
-    for cell in plan.cells:
-        if id(cell) in selected:
-            table.add_row(cell.suite_cell.id, numbers[cell.train.key], _existing(plan, cell))
+    for cell in plan.selected():
+        table.add_row(cell.suite_cell.id, numbers[cell.train.key], _existing(plan, cell))
     for suite_cell in plan.illegal:
-        table.add_row(f"[dim]{suite_cell.id}[/dim]", "–", f"illegal: {suite_cell.reason}")
+        table.add_row(suite_cell.id, "–", "illegal", style="dim")
     console.print(table)
     trainings = {cell.train.key for cell in plan.selected()}
     done = sum(plan.store.has("train", key) for key in trainings)
     console.print(f"{len(plan.selected())} cells, {len(trainings)} trainings, {done} of them exist")
-    _print_data(plan, console)
-    _print_reuse(plan, console)
+    reasons = dict.fromkeys(suite_cell.reason for suite_cell in plan.illegal)
+    for reason in reasons:
+        print(f"illegal: {', '.join(cell.id for cell in plan.illegal if cell.reason == reason)}: {reason}")
+    _print_data(plan)
+    _print_reuse(plan)
     _print_cost(plan, console)
-    reasons: dict[str, list[str]] = {}
-    for name, reason in plan.not_computed.items():
-        reasons.setdefault(reason, []).append(name)
-    for reason, names in ({} if plan.problems else reasons).items():
-        console.print(f"not computed: {', '.join(names)}: {reason}", markup=False)
+    unmeasured: dict[str, list[str]] = {}
+    for name, why in plan.not_computed.items():
+        unmeasured.setdefault(why, []).append(name)
+    for why, names in ({} if plan.problems else unmeasured).items():
+        print(f"not computed: {', '.join(names)}: {why}")
     for note in plan.suite.skipped_notes:
-        console.print(f"note: {note}", markup=False)
+        print(f"note: {note}")
 
 
 def _existing(plan: Plan, cell: CellPlan) -> str:
@@ -51,33 +54,32 @@ def _existing(plan: Plan, cell: CellPlan) -> str:
     return ", ".join(f"{stage} {sum(found)}/{len(found)}" for stage, found in stages.items() if any(found)) or "nothing"
 
 
-def _print_data(plan: Plan, console: Console) -> None:
+def _print_data(plan: Plan) -> None:
     info = plan.info
     if info is None:
-        console.print("data: not decoded yet; keys are provisional until the data stage has run")
+        print(f"data: {plan.suite.configuration['dataset']['name']}, not decoded yet")
         return
     levels = f"{info['levels']} levels" if info["levels"] else "real values"
     sizes = "/".join(str(info[f"num_{split}"]) for split in ("train", "validation", "test"))
     shape = "×".join(map(str, info["shape"]))
-    console.print(f"data: {info['name']}, {shape}, {levels}, {sizes} train/validation/test")
+    print(f"data: {info['name']}, {shape}, {levels}, {sizes} train/validation/test")
 
 
-def _print_reuse(plan: Plan, console: Console) -> None:
+def _print_reuse(plan: Plan) -> None:
     from ddpm_bench.reuse import nearest_difference
 
-    shown: set[str] = set()
+    lines: dict[str, str] = {}
     for cell in plan.selected():
         key = cell.train.key
-        if key in shown or plan.store.has("train", key):
+        if key in lines or plan.store.has("train", key):
             continue
-        shown.add(key)
         difference = nearest_difference(plan.store, cell.train)
         if difference:
             more = f" and {len(difference) - MAX_DIFFERENCES} more" if len(difference) > MAX_DIFFERENCES else ""
-            console.print(
-                f"{cell.suite_cell.label}: not reused, differs from the nearest training in "
-                + "; ".join(difference[:MAX_DIFFERENCES]) + more, markup=False,
-            )  # fmt: skip
+            lines[key] = f"  {cell.suite_cell.label}: {'; '.join(difference[:MAX_DIFFERENCES])}{more}"
+    if lines:
+        print("not reused, since the nearest training differs in (there → here)")
+        print("\n".join(lines.values()))
 
 
 def _print_cost(plan: Plan, console: Console) -> None:
@@ -87,16 +89,31 @@ def _print_cost(plan: Plan, console: Console) -> None:
         return
     from ddpm_bench.cost import plan_cost
     from ddpm_bench.datasets import data_root
+    from ddpm_bench.stages import CHUNK
 
     cell = plan.selected()[0].suite_cell.cell
     shape = tuple(plan.info["shape"]) if plan.info else cell.dataset.shape(data_root())
     cost = plan_cost(plan, shape)
     console.print(
-        f"to do: {len(missing)} artifacts, {cost.training_images:,} training images, {cost.network_calls:,} network "
-        f"calls in evaluation, {cost.flops:.3g} FLOPs, {cost.num_bytes / 2**20:,.1f} MiB"
+        f"to do: {len(missing):,} artifacts, {cost.training_images:,} training images, {cost.network_calls:,} network "
+        f"calls in evaluation, {cost.flops:.3g} FLOPs, {_size(cost.num_bytes)}"
     )
+    if plan.info is None:
+        console.print(f"(until the data are decoded, which is a run's first step, a split counts as {CHUNK} images)")
+    console.print(_time(cost))
+
+
+def _time(cost: Cost) -> str:
     if cost.seconds is None:
-        console.print("time: unknown, this machine has not measured these networks yet")
-    else:
-        minutes, seconds = divmod(int(cost.seconds), 60)
-        console.print(f"time: about {minutes} min {seconds} s on one worker, as measured on this machine")
+        return "time: unknown, this machine has not measured these networks yet"
+    minutes, seconds = divmod(round(cost.seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    parts = [f"{hours} h"] * bool(hours) + [f"{minutes} min"] * bool(hours or minutes) + [f"{seconds} s"] * (not hours)
+    return f"time: about {' '.join(parts)} on one worker, as measured on this machine"
+
+
+def _size(num_bytes: int) -> str:
+    size, unit = num_bytes / 2**20, "MiB"
+    if size >= 1024:
+        size, unit = size / 1024, "GiB"
+    return f"{size:,.1f} {unit}"

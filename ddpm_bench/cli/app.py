@@ -12,6 +12,7 @@ app = typer.Typer(
     name="ddpm-bench",
     help="Ask a question about denoising diffusion models in a TOML file; get an answer with error bars.",
     no_args_is_help=True,
+    add_completion=False,
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )

@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import datetime
 import json
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
 from ddpm_bench.cli.app import DEFAULT_RUNS, Runs
+
+ROUTINE = ("progress", "checkpoint")
+"""Events of which only the last of a row is shown."""
 
 
 def add_to(app: typer.Typer) -> None:
@@ -22,24 +26,29 @@ def command(
     runs: Runs = DEFAULT_RUNS,
 ) -> None:
     """The log of a cell, stage by stage, with the traceback of a failure."""
+    from ddpm_bench.cli._common import suite_name
+    from ddpm_bench.errors import UserError, suggestion
     from ddpm_bench.records import Collector, read_plan
+    from ddpm_bench.stages import log_file
 
-    name = suite or _newest_with(cell, runs)
+    name = suite_name(suite, runs) if suite else _newest_with(cell, runs)
     plan = read_plan(runs, name)
     found = next((entry for entry in plan["cells"] if entry["id"] == cell), None)
     if found is None:
-        from ddpm_bench.errors import UserError, suggestion
-
-        known = [entry["id"] for entry in plan["cells"]]
-        raise UserError(f'suite "{name}" has no cell "{cell}"{suggestion(cell, known)}')
+        raise UserError(f'suite "{name}" has no cell "{cell}"{suggestion(cell, [c["id"] for c in plan["cells"]])}')
     if found["reason"] is not None:
         print(f"illegal: {found['reason']}")
         return
+    silent = True
     for stage, key in Collector(runs, plan).tasks(found):
-        file = runs / "logs" / stage / f"{key}.jsonl"
+        file = log_file(runs, stage, key)
         if file.is_file():
+            silent = False
             print(f"── {stage} {key[:12]}")
-            _print_events(file)
+            for line in event_lines(file.read_text(encoding="utf-8")):
+                print(line)
+    if silent:
+        print(f'nothing of "{cell}" has begun; `ddpm-bench status {name}` shows how far the suite is')
 
 
 def _newest_with(cell: str, runs: Path) -> str:
@@ -52,18 +61,31 @@ def _newest_with(cell: str, runs: Path) -> str:
     return suite_name(None, runs)
 
 
-def _print_events(file: Path) -> None:
-    import datetime
-
-    previous = None
-    for line in file.read_text(encoding="utf-8").splitlines():
-        event = json.loads(line)
-        if event["event"] == "progress" and previous == "progress" and event["done"] < event["total"]:
+def event_lines(text: str) -> list[str]:
+    """The events of a log as lines for people; of progress and checkpoints in a row the last of each kind."""
+    lines: list[str] = []
+    row: dict[str, str] = {}
+    for line in text.splitlines(keepends=True):
+        if not line.endswith("\n"):  # cut off by the death of its process
             continue
-        previous = event["event"]
-        when = datetime.datetime.fromtimestamp(event.pop("time")).strftime("%H:%M:%S")
-        traceback = event.pop("traceback", None)
-        event.pop("pid")
-        print(f"{when}  {event.pop('event'):10} " + "  ".join(f"{name}={value}" for name, value in event.items()))
-        if traceback:
-            print(traceback)
+        event: dict[str, Any] = json.loads(line)
+        kind, shown = event["event"], _line(event)
+        if kind in ROUTINE:
+            row.pop(kind, None)
+            row[kind] = shown
+            continue
+        lines += [*row.values(), shown]
+        row = {}
+        if "traceback" in event:
+            lines.append(event["traceback"].rstrip())
+    return [*lines, *row.values()]
+
+
+def _line(event: dict[str, Any]) -> str:
+    when = datetime.datetime.fromtimestamp(event["time"]).strftime("%Y-%m-%d %H:%M:%S")
+    if event["event"] == "progress":
+        speed = f", {event['per_second']:.3g} per second" if "per_second" in event else ""
+        return f"{when}  progress    {event['done']} of {event['total']} {event['unit']}{speed}"
+    hidden = ("time", "pid", "event", "traceback", "stage")
+    rest = ", ".join(f"{name} {value}" for name, value in event.items() if name not in hidden)
+    return f"{when}  {event['event']:10}  {rest}".rstrip()

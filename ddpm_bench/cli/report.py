@@ -8,6 +8,8 @@ import typer
 
 from ddpm_bench.cli.app import DEFAULT_REPORTS, DEFAULT_RUNS, Reports, Runs
 
+FORMATS = ("csv", "json", "latex", "markdown")
+
 
 def add_to(app: typer.Typer) -> None:
     """Register the command."""
@@ -23,17 +25,22 @@ def command(
     """Write the HTML report of a suite, with its tables and figures as files."""
     from ddpm_bench.cli._common import suite_name
     from ddpm_bench.errors import UserError
-    from ddpm_bench.records import Results, suite_folder, update
-    from ddpm_bench.report import build
+    from ddpm_bench.records import suite_folder, update
 
-    files = {"csv": "table.csv", "markdown": "table.md", "latex": "table.tex"}
-    if format not in (None, "json", *files):
-        raise UserError(f"--format {format}: unknown; known: csv, json, latex, markdown")
+    if format not in (None, *FORMATS):
+        raise UserError(f"--format {format}: unknown; known: {', '.join(FORMATS)}")
     name = suite_name(suite, runs)
     update(runs, name)
-    if format == "json":
+    if format is None:
+        from ddpm_bench.report import build
+
+        print(build(runs, name, reports))
+    elif format == "json":
         print((suite_folder(runs, name) / "results.json").read_text(encoding="utf-8"), end="")
-        return
-    Results(runs, name)
-    page = build(runs, name, reports)
-    print((page.parent / files[format]).read_text(encoding="utf-8") if format else page, end="" if format else "\n")
+    else:
+        from ddpm_bench.cli._results_table import results_table
+        from ddpm_bench.report.export import to_csv, to_latex, to_markdown
+        from ddpm_bench.report.source import ResultsView
+
+        writer = {"csv": to_csv, "latex": to_latex, "markdown": to_markdown}[format]
+        print(writer(results_table(ResultsView(runs, name))), end="")

@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from ddpm_bench.cli import FAILED
+from ddpm_bench.cli import FAILED, INTERRUPTED
 from ddpm_bench.cli.app import DEFAULT_REPORTS, DEFAULT_RUNS, Name, Only, Reports, Runs, Set, SkipMissing, Suite
+
+if TYPE_CHECKING:
+    from ddpm_bench.running import Outcome
 
 
 def add_to(app: typer.Typer) -> None:
@@ -31,10 +35,6 @@ def command(
     reports: Reports = DEFAULT_REPORTS,
 ) -> None:
     """Run everything a suite needs; run again to resume: finished work is never redone."""
-    from rich.console import Console
-
-    from ddpm_bench import run as run_suite
-    from ddpm_bench.cli._common import load, print_table
     from ddpm_bench.errors import UserError
 
     if executor != "local":
@@ -43,29 +43,54 @@ def command(
         raise UserError(f"--device {device}: unknown; known: auto, cpu, cuda")
     if jobs != "auto" and not (jobs.isdecimal() and int(jobs) > 0):
         raise UserError(f"--jobs {jobs}: expected auto or a positive number")
-    found = load(suite, runs, overrides, only, name)
-    errors = Console(stderr=True, highlight=False)
-    outcome = run_suite(
-        found, runs=runs, reports=reports, jobs=jobs, device=device, skip_missing=skip_missing,
-        notify=lambda text: errors.print(text, markup=False),
-    )  # fmt: skip
-    if outcome.warning:
-        errors.print(f"warning: {outcome.warning}", markup=False)
-    console = Console(highlight=False)
-    if not outcome.tasks_run:
-        console.print(f"{found.name}: nothing to do, every artifact exists already.", markup=False)
-    print_table(outcome.results.data, console)
-    _print_paths(found.name, outcome.report, runs)
+    _stop_as_by_keyboard()
+    try:
+        from ddpm_bench import run as run_suite
+        from ddpm_bench.cli._common import load
+
+        found = load(suite, runs, overrides, only, name)
+        outcome = run_suite(
+            found, runs=runs, reports=reports, jobs=jobs, device=device, skip_missing=skip_missing,
+            notify=lambda text: print(text, file=sys.stderr),
+        )  # fmt: skip
+    except KeyboardInterrupt:
+        print("interrupted; the same command goes on where this one stopped", file=sys.stderr)
+        raise typer.Exit(INTERRUPTED) from None
+    _show(found.name, outcome, runs)
     if outcome.failed:
         for cell in outcome.failed:
-            errors.print(f"failed: {cell}; `ddpm-bench logs {cell}` shows why", markup=False)
+            print(f"failed: {cell}; `ddpm-bench logs {cell}{_option(runs)}` shows why", file=sys.stderr)
         raise typer.Exit(FAILED)
 
 
-def _print_paths(suite: str, report: Path, runs: Path) -> None:
+def _stop_as_by_keyboard() -> None:
+    """SIGTERM (a scheduler's, a container's) ends a run as Ctrl-C does: with its workers, resumable, code 75."""
+    import signal
+
+    def interrupt(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    signal.signal(signal.SIGTERM, interrupt)
+
+
+def _show(suite: str, outcome: Outcome, runs: Path) -> None:
+    from rich.console import Console
+
+    from ddpm_bench.cli._results_table import print_results
+    from ddpm_bench.report.source import ResultsView
     from ddpm_bench.tracking import tracking_uri
 
-    print(f"report   {report}")
+    if outcome.warning:
+        print(f"warning: {outcome.warning}", file=sys.stderr)
+    if not outcome.tasks_run:
+        print(f"{suite}: nothing to do, every artifact exists already.")
+    print_results(ResultsView(runs, suite), Console(highlight=False))
+    print(f"report   {outcome.report}")
     print(f"results  {runs / 'suites' / suite / 'results.json'}")
     print(f"MLflow   {tracking_uri(runs)}")
-    print(f"next     open the report in a browser, or `ddpm-bench ui --runs {runs}` for the MLflow UI")
+    print(f"next     open the report in a browser; `ddpm-bench ui{_option(runs)}` shows the curves")
+
+
+def _option(runs: Path) -> str:
+    """What a command needs to find these runs."""
+    return "" if runs == DEFAULT_RUNS else f" --runs {runs}"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from typing import Annotated
 
 import typer
@@ -29,16 +30,25 @@ def command(
     name = suite_name(suite, runs)
     plan = read_plan(runs, name)
     collector = Collector(runs, plan)
-    table = Table(title=name, title_justify="left")
-    for column in ("cell", "status", "artifacts", "why"):
+    table = Table()
+    for column in ("cell", "status", "artifacts"):
         table.add_column(column, justify="right" if column == "artifacts" else "left")
-    places = []
+    places, reasons, counts = [], [], Counter[str]()
     for cell in plan["cells"]:
         status, reason = collector.status(cell)
         tasks = list(collector.tasks(cell)) if status != "illegal" else []
         finished = [(stage, key) for stage, key in tasks if collector.store.has(stage, key)]
-        table.add_row(cell["id"], status, f"{len(finished)}/{len(tasks)}", reason or "")
-        places += [f"{cell['id']}  {collector.store.path(stage, key)}" for stage, key in finished]
+        counts[status] += 1
+        table.add_row(
+            cell["id"],
+            f"running ({reason})" if status == "running" else status,
+            f"{len(finished)}/{len(tasks)}" if tasks else "–",
+        )
+        if reason and status != "running":
+            reasons.append(f"{cell['id']}: {status}: {reason}")
+        places += [cell["id"], *(f"  {stage:10} {collector.store.path(stage, key)}" for stage, key in finished)]
+    summary = ", ".join(f"{count} {status}" for status, count in counts.items())
+    print(f"{plan['title']} ({name}): {summary}")
     Console(highlight=False).print(table)
-    if paths:
-        print("\n".join(places))
+    for line in [*reasons, *(places if paths else ())]:
+        print(line)

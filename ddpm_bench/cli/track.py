@@ -7,7 +7,7 @@ from typing import Annotated
 import typer
 
 from ddpm_bench.cli import FAILED
-from ddpm_bench.cli.app import DEFAULT_RUNS, Runs
+from ddpm_bench.cli.app import DEFAULT_REPORTS, DEFAULT_RUNS, Reports, Runs
 
 
 def add_to(app: typer.Typer) -> None:
@@ -21,6 +21,7 @@ def add_to(app: typer.Typer) -> None:
 def command(
     suite: Annotated[str | None, typer.Argument(help="A suite's name or file; every suite if left out.")] = None,
     runs: Runs = DEFAULT_RUNS,
+    reports: Reports = DEFAULT_REPORTS,
 ) -> None:
     """Bring MLflow to the state of the store; what is there already is not written again."""
     import sys
@@ -29,11 +30,11 @@ def command(
     from ddpm_bench.cli._common import suite_name
     from ddpm_bench.records import update
 
-    found = [suite_name(suite, runs)] if suite else sorted(f.parent.name for f in (runs / "suites").glob("*/plan.json"))
-    for name in found:
+    everything = sorted(file.parent.name for file in (runs / "suites").glob("*/plan.json"))
+    for name in [suite_name(suite, runs)] if suite or not everything else everything:
         update(runs, name)
         try:
-            print(f"{name}: {tracking.sync(runs, name)}")
+            print(f"{name}: {tracking.sync(runs, name, reports / name / 'index.html')}")
         except tracking.TrackingError as problem:
             print(f"{name}: {problem}", file=sys.stderr)
             raise typer.Exit(FAILED) from None

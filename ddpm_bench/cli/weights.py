@@ -33,4 +33,4 @@ def list_files() -> None:
         try:
             print(f"{name:20} {extractor.digest()[:16]}  {extractor.weights()}")
         except UserError as problem:
-            print(f"{name:20} missing: {problem}")
+            print(f"{name:20} {str(problem).removeprefix(f'extractor {name}: ')}")

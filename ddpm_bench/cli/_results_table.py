@@ -1,0 +1,111 @@
+"""The terminal form of a results table: the report's own table, as wide as the terminal."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from rich.cells import cell_len
+from rich.table import Table as Grid
+
+from ddpm_bench.report import words
+from ddpm_bench.report.source import ResultsView
+from ddpm_bench.report.table import Entry, Row, Table, make_table
+from ddpm_bench.report.variants import metric_names
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+MAX_LABEL = 36
+"""Columns of the terminal that the names of variants may take before they are wrapped."""
+BORDERS = 3
+"""Columns of the terminal that a column's padding and line take."""
+ERRORS = {"t": "95 % t interval over seeds", "stderr": "standard error over images (one seed)"}
+
+
+def results_table(view: ResultsView) -> Table:
+    """The metrics that stand for themselves; their parts and companions are in the report."""
+    return make_table(view, [name for name in metric_names(view) if not words.is_companion(name)])
+
+
+def print_results(view: ResultsView, console: Console) -> None:
+    """A row a variant, then the baselines; below it why cells are not done or values are missing."""
+    table = results_table(view)
+    console.print(view.data["title"], style="bold", markup=False)
+    for some in _groups(table, console.width):
+        console.print(_grid(table, some))
+    for kind in sorted(table.kinds):
+        console.print(f"± {ERRORS[kind]}", style="dim")
+    if table.vacuous:
+        console.print("* a vacuous bound: longer than the uniform code", style="dim")
+    for row in table.rows:
+        for status, reason in row.troubles:
+            print(f"{row.label}: {status}" + (f": {reason}" if reason else ""))
+    for reason, names in _missing(table).items():
+        print(f"{', '.join(names)}: {reason}")
+
+
+def _headings(table: Table) -> list[str]:
+    return [f"{column.title} {column.arrow}" for column in table.columns]
+
+
+def _shown(entry: Entry | None) -> str:
+    if entry is None:
+        return ""
+    text = f"{entry.text} ± {entry.error_text}" if entry.error_text else entry.text
+    return text + ("*" if entry.mark else "")
+
+
+def _groups(table: Table, width: int) -> list[list[int]]:
+    """The columns in groups that fit on the terminal, each group a grid of its own."""
+    rows, headings = [*table.rows, *table.baselines], _headings(table)
+    taken = min(MAX_LABEL, max((cell_len(row.label) for row in rows), default=0)) + BORDERS + 1
+    taken += 5 + BORDERS if _show_seeds(table) else 0
+    groups: list[list[int]] = [[]]
+    left = width - taken
+    for index, heading in enumerate(headings):
+        texts = [*heading.split(), *(_shown(row.entries[index]) for row in rows)]
+        needed = max(map(cell_len, texts)) + BORDERS
+        if needed > left and groups[-1]:
+            groups.append([])
+            left = width - taken
+        groups[-1].append(index)
+        left -= needed
+    return groups
+
+
+def _show_seeds(table: Table) -> bool:
+    return any(row.variant and len(row.variant.cells) > 1 for row in table.rows)
+
+
+def _grid(table: Table, indices: list[int]) -> Grid:
+    grid, headings, seeds = Grid(), _headings(table), _show_seeds(table)
+    grid.add_column("variant", max_width=MAX_LABEL)
+    if seeds:
+        grid.add_column("seeds", justify="right", no_wrap=True)
+    for index in indices:
+        grid.add_column(headings[index], justify="right")
+
+    def add(row: Row, style: str | None) -> None:
+        values = [_shown(row.entries[index]) for index in indices]
+        grid.add_row(row.label, *([row.seeds] if seeds else []), *values, style=style)
+
+    for row in table.rows:
+        add(row, None)
+    grid.add_section()
+    for row in table.baselines:
+        if any(row.entries[index] for index in indices):
+            add(row, "dim")
+    return grid
+
+
+def _missing(table: Table) -> dict[str, list[str]]:
+    """Reason → titles of the columns, for values that finished variants lack."""
+    found: dict[str, list[str]] = {}
+    for index, column in enumerate(table.columns):
+        for row in table.rows:
+            entry = row.entries[index]
+            if row.variant and row.variant.done and entry and entry.summary.mean is None:
+                names = found.setdefault(entry.summary.reason or "not measured", [])
+                if column.title not in names:
+                    names.append(column.title)
+    return found
