@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import signal
+import subprocess
+import sys
+import time
 from pathlib import Path
 
 import pytest
@@ -93,3 +97,35 @@ def test_a_task_that_kills_its_process_twice_is_recorded_as_failed(tmp_path: Pat
     assert cells["kills_loss"].status == "failed"
     assert "died 2 times" in cells["kills_loss"].reason
     assert cells["simple"].status == "done"
+
+
+def test_a_dead_tracking_server_costs_one_warning(tmp_path: Path) -> None:
+    text = TINY.replace('["epsilon", "x0"]', '["epsilon"]').replace('["beta", "beta_tilde"]', '["beta"]')
+    write_suite(tmp_path, text)
+    done = cli("run", "tiny.toml", cwd=tmp_path, MLFLOW_TRACKING_URI="http://127.0.0.1:9")  # discard: nobody listens
+    assert done.returncode == 0, done.stderr
+    assert done.stderr.count("warning") == 1
+    assert "track sync" in done.stderr
+    assert [cell.status for cell in db.results("tiny", runs=tmp_path / "runs").cells] == ["done"]
+    synced = cli("track", "sync", cwd=tmp_path)
+    assert synced.returncode == 0, synced.stderr
+    assert (tmp_path / "runs" / "mlflow.db").is_file()
+
+
+def test_interrupted_is_code_75_and_resumable(tmp_path: Path) -> None:
+    text = TINY.replace("steps = 40", "steps = 100000").replace('["epsilon", "x0"]', '["epsilon"]')
+    write_suite(tmp_path, text)
+    process = subprocess.Popen(
+        [sys.executable, "-m", "ddpm_bench", "run", "tiny.toml"], cwd=tmp_path, text=True,
+        stdout=subprocess.PIPE, stderr=subprocess.PIPE,
+    )  # fmt: skip
+    deadline = time.monotonic() + 120
+    while not any("progress" in file.read_text() for file in (tmp_path / "runs" / "logs").glob("train/*.jsonl")):
+        assert time.monotonic() < deadline
+        assert process.poll() is None
+        time.sleep(0.1)
+    process.send_signal(signal.SIGINT)
+    _, errors = process.communicate(timeout=60)
+    assert process.returncode == 75
+    assert "interrupted" in errors
+    assert "Traceback" not in errors
