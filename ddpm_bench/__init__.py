@@ -14,6 +14,7 @@ Importing this package is cheap: torch and the rest are loaded when they are nee
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -27,6 +28,11 @@ __version__ = "0.1.0"
 __all__ = ["load_suite", "plan", "results", "run"]
 
 
+def _runs(runs: str | Path | None) -> Path:
+    """Where artifacts and results lie: as given, else DDPM_BENCH_RUNS, else runs/."""
+    return Path(runs or os.environ.get("DDPM_BENCH_RUNS") or "runs")
+
+
 def load_suite(
     path: str | Path, *, overrides: tuple[str, ...] = (), only: tuple[str, ...] = (), name: str | None = None
 ) -> Suite:
@@ -36,22 +42,22 @@ def load_suite(
     return load(Path(path), overrides=overrides, only=only, name=name)
 
 
-def plan(suite: Suite, *, runs: str | Path = "runs", skip_missing: bool = False) -> Plan:
+def plan(suite: Suite, *, runs: str | Path | None = None, skip_missing: bool = False) -> Plan:
     """What the suite needs, what of it exists, and in `.problems` everything that would stop a run."""
     from ddpm_bench.planning import make_plan
 
-    return make_plan(suite, Path(runs), skip_missing=skip_missing)
+    return make_plan(suite, _runs(runs), skip_missing=skip_missing)
 
 
-def run(suite: Suite, *, runs: str | Path = "runs", reports: str | Path = "reports", **options: Any) -> Outcome:
+def run(suite: Suite, *, runs: str | Path | None = None, reports: str | Path = "reports", **options: Any) -> Outcome:
     """Run everything that is missing; options: jobs, device, skip_missing (see `ddpm_bench.running.run`)."""
     from ddpm_bench.running import run as run_suite
 
-    return run_suite(suite, runs=Path(runs), reports=Path(reports), **options)
+    return run_suite(suite, runs=_runs(runs), reports=Path(reports), **options)
 
 
-def results(suite: str, *, runs: str | Path = "runs") -> Results:
+def results(suite: str, *, runs: str | Path | None = None) -> Results:
     """The results of a suite run before, by its name: `.table`, `.timestep_kl`, `.claims`, `.cells`."""
     from ddpm_bench.records import Results
 
-    return Results(Path(runs), suite)
+    return Results(_runs(runs), suite)

@@ -12,7 +12,7 @@ from torch.utils.flop_counter import FlopCounterMode
 from ddpm_bench.identity import dumps
 from ddpm_bench.planning import CellPlan, Plan
 from ddpm_bench.spec import Cell, bind
-from ddpm_bench.stages import CHUNK, Task
+from ddpm_bench.stages import CHUNK, Task, _checkpoints
 from ddpm_bench.stages._images import chunk_of, subset
 from ddpm_bench.stages._model import build_network
 from ddpm_bench.store import Artifact
@@ -84,7 +84,7 @@ def _add(total: Cost, plan: Plan, cell: CellPlan, task: Task, network: NetworkCo
     dims, chain = shape[0] * shape[1] * shape[2], cell.suite_cell.cell
     work = 0
     if task.stage == "train":
-        work = task.spec["steps"] * chain.training.batch_size
+        work = max(0, task.spec["steps"] - _already_trained(plan, task)) * chain.training.batch_size
         total.training_images += work
         total.flops += work * network.flops_step
         total.num_bytes += 2 * network.num_bytes
@@ -105,6 +105,20 @@ def _add(total: Cost, plan: Plan, cell: CellPlan, task: Task, network: NetworkCo
     if work and total.seconds is not None:
         speed = speeds.get((task.stage, dumps(chain.network)))
         total.seconds = None if speed is None else total.seconds + work / speed
+
+
+def _already_trained(plan: Plan, task: Task) -> int:
+    """Steps of the longest shorter training that this one goes on from: planned, or left as a checkpoint."""
+    planned = [
+        cell.train.spec["steps"]
+        for cell in plan.selected()
+        if cell.train.spec["training"] == task.spec["training"] and cell.train.spec["steps"] < task.spec["steps"]
+    ]
+    if plan.info is None:
+        return max(planned, default=0)
+    trajectory = _checkpoints.trajectory_key(task.spec["training"], plan.info["digest"])
+    found = [step for step in _checkpoints.steps(plan.store, trajectory) if step <= task.spec["steps"]]
+    return max([*planned, *found], default=0)
 
 
 def measured_speeds(plan: Plan) -> dict[tuple[str, str], float]:

@@ -10,27 +10,25 @@ CHUNKS_PER_JOB = 8
 """Sample chunks that one process makes before others may take over."""
 
 
-def make_jobs(plan: Plan) -> list[Job]:
+def make_jobs(plan: Plan, num_workers: int) -> list[Job]:
     """The jobs of everything that the selected cells miss.
 
-    One job for each training with its scores and likelihoods; one for each cell's samples and their features (in
-    parts, if there are many); one for its metrics, joined to the samples where these are one job; one for the
-    features of the reference images with the floors and codes.
+    One job for each trajectory of trainings, with its scores and likelihoods (jobs of their own, in parts, where
+    there are more workers than trainings); one for each cell's samples and their features (in parts, if there are
+    many); one for its metrics, joined to the samples where these are one job; one for the features of the reference
+    images with the floors and codes.
     """
     missing = plan.missing()
     references = [*plan.references, *(baseline.task for baseline in plan.baselines)]
     jobs = [make_job("reference images", references, missing, 2.0)]
     chosen = {id(cell) for cell in plan.selected()}
-    trained: dict[str, list[CellPlan]] = {}
+    trajectories: dict[str, list[CellPlan]] = {}
     for cells in plan.trainings().values():
         wanted = [cell for cell in cells if id(cell) in chosen]
         if wanted:
-            trained.setdefault(_trajectory(wanted[0]), []).extend(wanted)
-    for cells in trained.values():
-        ordered = sorted(cells, key=lambda cell: cell.train.spec["steps"])
-        tasks = [task for cell in ordered for task in _training_tasks(cell)]
-        unique = list({task.key: task for task in tasks}.values())
-        jobs.append(make_job(_name(ordered), unique, missing, 10.0 + ordered[-1].train.spec["steps"]))
+            trajectories.setdefault(_trajectory(wanted[0]), []).extend(wanted)
+    for cells in trajectories.values():
+        jobs.extend(_training_jobs(cells, missing, apart=num_workers > len(trajectories)))
     for cell in plan.selected():
         jobs.extend(_sampling_jobs(cell, missing))
     done: set[str] = set()
@@ -42,6 +40,24 @@ def make_jobs(plan: Plan) -> list[Job]:
     return [job for job in jobs if job.tasks]
 
 
+def _training_jobs(cells: list[CellPlan], missing: dict[str, Task], apart: bool) -> list[Job]:
+    """The trainings of a trajectory, shorter ones first, and what evaluates them by arithmetic and scores."""
+    ordered = sorted(cells, key=lambda cell: cell.train.spec["steps"])
+    name, weight = _name(ordered), 10.0 + ordered[-1].train.spec["steps"]
+    trains = [cell.train for cell in ordered]
+    scores = _unique([task for cell in ordered for tasks in cell.score.values() for task in tasks])
+    likelihoods = [task for cell in ordered for task in cell.likelihood.values()]
+    if not apart:
+        return [make_job(name, _unique([*trains, *scores, *likelihoods]), missing, weight)]
+    parts = [scores[i : i + CHUNKS_PER_JOB] for i in range(0, len(scores), CHUNKS_PER_JOB)]
+    scoring = [make_job(name, part, missing, 5.0) for part in parts]
+    return [make_job(name, _unique(trains), missing, weight), *scoring, make_job(name, likelihoods, missing, 4.0)]
+
+
+def _unique(tasks: list[Task]) -> list[Task]:
+    return list({task.key: task for task in tasks}.values())
+
+
 def _trajectory(cell: CellPlan) -> str:
     """What a training shares with longer and shorter ones: they run in order, each going on from the last."""
     return repr((cell.train.spec["training"], cell.train.inputs))
@@ -50,10 +66,6 @@ def _trajectory(cell: CellPlan) -> str:
 def _name(cells: list[CellPlan]) -> str:
     others = f" (+{len(cells) - 1})" if len(cells) > 1 else ""
     return cells[0].suite_cell.label + others
-
-
-def _training_tasks(cell: CellPlan) -> list[Task]:
-    return [cell.train, *(task for tasks in cell.score.values() for task in tasks), *cell.likelihood.values()]
 
 
 def _sampling_jobs(cell: CellPlan, missing: dict[str, Task]) -> list[Job]:

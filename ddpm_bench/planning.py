@@ -5,13 +5,14 @@ Equal keys are one task: cells that differ only in how the weights are used shar
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 from ddpm_bench.datasets import data_root
 from ddpm_bench.errors import UserError
 from ddpm_bench.identity import canonical, content_key
+from ddpm_bench.registry import get
 from ddpm_bench.spec import Cell, Reverse, TrainingOptions, bind
 from ddpm_bench.stages import CHUNK, Task, module
 from ddpm_bench.stages._images import chunk_sizes
@@ -80,11 +81,24 @@ class Plan:
         return [cell for cell in self.cells if chosen is None or cell.suite_cell.id in chosen]
 
     def missing(self) -> dict[str, Task]:
-        """The tasks of the selected cells that have no artifact yet, by key, inputs first."""
+        """The tasks of the selected cells that have no artifact yet and can have one, by key, inputs first.
+
+        Nothing comes after a diverged training: what reads it is not missing.
+        """
         wanted = [self.data, *self.references, *(baseline.task for baseline in self.baselines)]
         for cell in self.selected():
             wanted.extend(cell.tasks())
-        return {task.key: task for task in wanted if not self.store.has(task.stage, task.key)}
+        missing: dict[str, Task] = {}
+        ended: set[str] = set()
+        for task in wanted:
+            if self.store.has(task.stage, task.key):
+                if self.store.get(task.stage, task.key).outcome:
+                    ended.add(task.key)
+            elif any(key in ended for _, key in task.references()):
+                ended.add(task.key)
+            else:
+                missing[task.key] = task
+        return missing
 
     def trainings(self) -> dict[str, list[CellPlan]]:
         """Train key → the cells that share it."""
@@ -175,6 +189,11 @@ class Planner:
 
     def sample(self, plan: CellPlan, reverse: Reverse) -> None:
         """The chunks that hold evaluation.samples images."""
+        # What samples do not depend on takes its default, so that it does not enter their keys: no noise is added at
+        # the first step, and some samplers have no use for σ².
+        reverse = replace(reverse, first_step="beta_tilde_2")
+        if not reverse.sampler.uses_variance:
+            reverse = replace(reverse, variance=get("variances", "beta")())
         plan.samples = [
             self.task("sample", {"reverse": reverse, "chunk": chunk, "count": count}, {"train": plan.train}, {})
             for chunk, count in enumerate(chunk_sizes(self.evaluation.samples))
@@ -220,73 +239,3 @@ def make_plan(suite: Suite, runs: Path, *, skip_missing: bool = False) -> Plan:
         suite, planner.store, planner.data, planner.info, cells, illegal, planner.references, baselines,
         planner.not_computed, planner.problems,
     )  # fmt: skip
-
-
-def to_json(plan: Plan) -> dict[str, Any]:
-    """plan.json: what workers, results and status read. Nothing in it depends on the time or the machine."""
-    suite = plan.suite
-    return {
-        "schema": 1,
-        "suite": suite.name,
-        "title": suite.title,
-        "path": str(suite.path),
-        "axes": list(suite.axes),
-        "configuration": suite.configuration,
-        "overrides": list(suite.overrides),
-        "notes": list(suite.skipped_notes),
-        "plugins": [str(path) for path in suite.plugins],
-        "data": plan.data.key,
-        "metrics": {name: {"unit": unit, "higher_is_better": higher} for name, unit, higher in _metric_units(plan)},
-        "not_computed": plan.not_computed,
-        "cells": [_cell_to_json(plan, suite_cell) for suite_cell in suite.cells],
-        "baselines": [
-            {"name": b.name, "metric": b.metric, "stage": b.task.stage, "key": b.task.key} for b in plan.baselines
-        ],
-        "claims": canonical(list(suite.claims)),
-        "references": canonical(list(suite.references)),
-        "tasks": {
-            key: {"stage": task.stage, "spec": task.spec, "inputs": task.inputs, "recorded": task.recorded}
-            for key, task in plan.tasks().items()
-        },
-    }  # fmt: skip
-
-
-def _cell_to_json(plan: Plan, suite_cell: SuiteCell) -> dict[str, Any]:
-    common = {
-        "id": suite_cell.id, "label": suite_cell.label, "axes": suite_cell.axes, "seed": suite_cell.cell.seed,
-        "reason": suite_cell.reason, "steps": suite_cell.cell.training.steps,
-    }  # fmt: skip
-    cell = next((cell for cell in plan.cells if cell.suite_cell is suite_cell), None)
-    if cell is None:
-        return common
-    return {
-        **common,
-        "train": cell.train.key,
-        "score": {split: [task.key for task in tasks] for split, tasks in cell.score.items()},
-        "likelihood": {split: task.key for split, task in cell.likelihood.items()},
-        "samples": [task.key for task in cell.samples],
-        "features": [task.key for task in cell.features],
-        "quality": {name: task.key for name, task in cell.quality.items()},
-    }
-
-
-def _metric_units(plan: Plan) -> list[tuple[str, str, bool]]:
-    """(result name, unit, higher is better) of every value that a cell may have."""
-    found: list[tuple[str, str, bool]] = []
-    wanted = {item.name for item in plan.suite.resolved_metrics}
-    if "bits_per_dim" in wanted:
-        for split in plan.suite.evaluation.splits:
-            suffix = "" if split == "test" else f"_{split}"
-            terms = module("likelihood").TERMS
-            found += [(f"bits_per_dim{part}{suffix}", "bits/dim", False) for part in ("", *(f"_{t}" for t in terms))]
-    quality = {item.name: item for item in plan.suite.resolved_metrics if item.metric.needs == "features"}
-    names = dict.fromkeys([*(name for cell in plan.cells for name in cell.quality), *plan.not_computed])
-    for name in names:
-        item = next(quality[known] for known in sorted(quality, key=len, reverse=True) if name.startswith(known))
-        found.append((name, item.metric.unit, item.metric.higher_is_better))
-    return found
-
-
-def read_tasks(plan_json: dict[str, Any], keys: list[str]) -> list[Task]:
-    """The tasks of some keys of a plan.json."""
-    return [Task(key=key, **plan_json["tasks"][key]) for key in keys]

@@ -97,7 +97,7 @@ class Entry:
 def source_digest(cls: type) -> str:
     """SHA-256 of the syntax tree of the module that defines the class: comments and layout do not count."""
     tree = ast.parse(inspect.getsource(sys.modules[cls.__module__]))
-    return hashlib.sha256(ast.dump(tree).encode()).hexdigest()
+    return hashlib.sha256(ast.unparse(tree).encode()).hexdigest()
 
 
 def axis_of(name: str) -> Axis:

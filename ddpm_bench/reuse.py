@@ -19,15 +19,29 @@ def flatten(value: Any, path: str = "") -> dict[str, Any]:
     return {path: value}
 
 
+def differences(there: dict[str, Any], here: dict[str, Any]) -> list[str]:
+    """`field: there → here` for each leaf that differs; of an entry that became another one its name alone."""
+    names = [name for name in {**there, **here} if there.get(name) != here.get(name)]
+    replaced = [name.removesuffix("name") for name in names if name.endswith(".name")]
+    found = []
+    for name in sorted(names):
+        if name.endswith(".name") or not name.startswith(tuple(replaced)):
+            shown = name.removeprefix("training.").removesuffix(".name")
+            found.append(f"{shown}: {_text(there.get(name))} → {_text(here.get(name))}")
+    return found
+
+
+def _text(value: Any) -> str:
+    return value if isinstance(value, str) else "none" if value is None else json.dumps(value)
+
+
 def nearest_difference(store: Store, task: Task) -> list[str] | None:
-    """`field: there → here` for each field that differs from the nearest training; None without any training."""
+    """How the task differs from the nearest training; None without any training."""
     here = flatten(task.spec)
     best: list[str] | None = None
     for file in sorted((store.root / "train").glob("[0-9a-f]*/manifest.json")):
         manifest = json.loads(file.read_text(encoding="utf-8"))
-        there = flatten(manifest["spec"])
-        names = [name for name in {**there, **here} if there.get(name) != here.get(name)]
-        found = [f"{name.removeprefix('training.')}: {there.get(name)} → {here.get(name)}" for name in sorted(names)]
+        found = differences(flatten(manifest["spec"]), here)
         if manifest["inputs"] != task.inputs:
             found.append("the data set's content")
         if best is None or len(found) < len(best):

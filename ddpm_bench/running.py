@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import threading
 import time
 from collections.abc import Callable
@@ -15,10 +16,12 @@ from ddpm_bench.errors import UserError
 from ddpm_bench.executors import Job, make_job
 from ddpm_bench.executors.local import LocalExecutor, Worker, make_workers
 from ddpm_bench.jobs import make_jobs
-from ddpm_bench.planning import Plan, make_plan, to_json
+from ddpm_bench.planning import Plan, make_plan
+from ddpm_bench.planning_file import data_to_json, to_json
 from ddpm_bench.progress import Display
 from ddpm_bench.report import build
-from ddpm_bench.store import write_json
+from ddpm_bench.stages import failure_file
+from ddpm_bench.store import sha256, write_json, write_text
 from ddpm_bench.suite import Suite
 
 SYNC_SECONDS = 10.0
@@ -36,10 +39,16 @@ class Outcome:
     warning: str | None
     """What went wrong with tracking, or None."""
 
+    selected: list[str]
+    """Ids of the cells that were to be run."""
+
     @property
     def failed(self) -> list[str]:
-        """Ids of the cells that failed."""
-        return [cell.id for cell in self.results.cells if cell.status == "failed"]
+        """Ids of the cells that should be done and are not, and names of baselines that could not be computed."""
+        ended = ("done", "diverged", "illegal")
+        cells = [cell for cell in self.results.cells if cell.id in self.selected]
+        baselines = [item["name"] for item in self.results.data["baselines"] if item["value"] is None]
+        return [*(cell.id for cell in cells if cell.status not in ended), *dict.fromkeys(baselines)]
 
 
 class Syncer:
@@ -70,21 +79,27 @@ class Syncer:
             self._problem = problem
 
     def track(self) -> None:
-        """Bring tracking to the state of the results and the report."""
+        """Bring tracking to the state of the results and the report, unless the last call has seen the same."""
+        marker = records.suite_folder(self.runs, self.suite) / ".tracked"
+        files = [records.suite_folder(self.runs, self.suite) / "results.json", self.report]
+        state = " ".join([tracking.tracking_uri(self.runs), *(sha256(file) for file in files if file.is_file())])
+        if marker.is_file() and marker.read_text(encoding="utf-8") == state:
+            return
         if self.warning is not None:
             return  # one warning, and no more waiting for a server that is down
         try:
             tracking.sync(self.runs, self.suite, self.report)
+            write_text(marker, state)
         except tracking.TrackingError as problem:
             self.warning = f"tracking: {problem}; the results are safe, `ddpm-bench track sync` catches up"
 
-    def finish(self, seconds: float | None) -> bool:
-        """The last update; whether the results had changed."""
+    def finish(self, seconds: float | None) -> None:
+        """The last update of the results; seconds: how long the run took, None where it did nothing."""
         if self._thread is not None:
             self._thread.join()
         if self._problem is not None:
             raise self._problem
-        return records.update(self.runs, self.suite, seconds)
+        records.update(self.runs, self.suite, seconds)
 
 
 def run(
@@ -118,35 +133,39 @@ def run(
         report = reports / suite.name / "index.html"
         syncer = Syncer(runs, suite.name, report)
 
-        def execute(current: Plan, todo: list[Job]) -> None:
+        def execute(todo: list[Job], plan_file: Path, sync: bool) -> None:
             with Display(runs, todo) as display:
 
                 def tick(active: list[Worker]) -> None:
                     display.tick(active)
-                    syncer.tick()
+                    if sync:
+                        syncer.tick()
 
-                LocalExecutor(runs, folder / "plan.json", workers).run(todo, tick)
+                LocalExecutor(runs, plan_file, workers).run(todo, tick)
 
-        _write_plan(folder, plan)
         done = 0
-        if plan.info is None:
-            execute(plan, [make_job(suite.configuration["dataset"]["name"], [plan.data], plan.missing(), 1)])
+        if plan.info is None:  # the keys of everything else need the data's digest
+            write_json(folder / "data.json", data_to_json(plan))
+            name = f"data set {suite.configuration['dataset']['name']}"
+            execute([make_job(name, [plan.data], plan.missing(), 1)], folder / "data.json", False)
             plan = make_plan(suite, runs, skip_missing=skip_missing)
             if plan.info is None:
                 raise UserError(_data_failure(runs, plan))
-            _write_plan(folder, plan)
             done += 1
+        _write_plan(folder, plan)
         missing = plan.missing()
-        todo = make_jobs(plan)
+        todo = make_jobs(plan, len(workers))
         if todo:
             notify(summary(plan, len(missing)))
-            execute(plan, todo)
+            execute(todo, folder / "plan.json", True)
         done += len(missing)
-        changed = syncer.finish(time.monotonic() - started if done else None)
-        if changed or not report.is_file():
+        syncer.finish(time.monotonic() - started if done else None)
+        results_file = folder / "results.json"
+        if not report.is_file() or report.stat().st_mtime_ns < results_file.stat().st_mtime_ns:
             report = build(runs, suite.name, reports)
-            syncer.track()
-        return Outcome(records.Results(runs, suite.name), report, done, syncer.warning)
+        syncer.track()
+        selected = [cell.suite_cell.id for cell in plan.selected()]
+        return Outcome(records.Results(runs, suite.name), report, done, syncer.warning, selected)
 
 
 def summary(plan: Plan, missing: int) -> str:
@@ -161,18 +180,12 @@ def summary(plan: Plan, missing: int) -> str:
 
 def _write_plan(folder: Path, plan: Plan) -> None:
     """Write plan.json where it differs."""
-    import json
-
     file, found = folder / "plan.json", to_json(plan)
     if not file.is_file() or json.loads(file.read_text(encoding="utf-8")) != json.loads(json.dumps(found)):
         write_json(file, found)
 
 
 def _data_failure(runs: Path, plan: Plan) -> str:
-    import json
-
-    from ddpm_bench.stages import failure_file
-
     file = failure_file(runs, "data", plan.data.key)
     if file.is_file():
         reason: str = json.loads(file.read_text(encoding="utf-8"))["reason"]

@@ -22,6 +22,7 @@ from ddpm_bench.diffusion.schedules import Schedule
 from ddpm_bench.diffusion.variances import FirstStep, Variance
 from ddpm_bench.errors import FieldError, require
 from ddpm_bench.fields import coerce
+from ddpm_bench.identity import canonical
 from ddpm_bench.networks import Network
 from ddpm_bench.registry import Entry, get
 
@@ -52,7 +53,8 @@ class TrainingOptions:
     """Optimiser steps; 0 leaves the initial weights."""
     batch_size: int = 128
     micro_batch: int | None = None
-    """Images per forward pass; gradients accumulate to batch_size. Left out: the whole batch. Not part of the key."""
+    """Images per forward pass; gradients accumulate to batch_size. Left out: the whole batch. Not part of the key: only
+    the last bits change, and with dropout which units each pass drops."""
     optimizer: Literal["adam", "adamw"] = "adam"
     learning_rate: float = 2e-4
     weight_decay: float = 0.0
@@ -205,7 +207,8 @@ def bind(cell: Cell) -> tuple[Training, Reverse]:
     """
     loss, kept = cell.diffusion.loss, cell.kept_timesteps()
     if "variance" in {item.name for item in dataclasses.fields(loss)} and loss.variance is None:  # type: ignore[arg-type]
-        loss = replace(loss, variance=cell.reverse.variance, first_step=cell.reverse.first_step)  # type: ignore[type-var]
+        first_step = loss.first_step or cell.reverse.first_step  # type: ignore[attr-defined]
+        loss = replace(loss, variance=cell.reverse.variance, first_step=first_step)  # type: ignore[type-var]
     options = {
         item.name: getattr(cell.training, item.name)
         for item in dataclasses.fields(cell.training)
@@ -278,6 +281,8 @@ def rebuild(annotation: Any, identity: Any) -> Any:
     value = coerce(annotation, plain(identity), "", lambda path, text: problems.append(f"{path} {text}".strip(" .")))
     if problems:
         raise ValueError("; ".join(problems))
+    if canonical(value) != identity:
+        raise ValueError(f"the code or version of {identity.get('name')} is not the one of the plan; run again")
     return value
 
 

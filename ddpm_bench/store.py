@@ -95,11 +95,21 @@ class Store:
                 if file.is_file()
             }
             write_text(temporary / MANIFEST, json.dumps(manifest, indent=1, sort_keys=True, ensure_ascii=False) + "\n")
-            if not (target / MANIFEST).is_file():  # otherwise another process finished the same artifact first
-                shutil.rmtree(target, ignore_errors=True)
-                os.replace(temporary, target)
+            _put(temporary, target)
         finally:
             shutil.rmtree(temporary, ignore_errors=True)
+
+
+def _put(temporary: Path, target: Path) -> None:
+    """Rename a finished artifact to its place, unless another process has finished the same one first."""
+    while not (target / MANIFEST).is_file():
+        try:
+            os.rename(temporary, target)
+        except OSError:
+            if not target.is_dir():
+                raise
+            if not (target / MANIFEST).is_file():  # garbage that a killed process left
+                shutil.rmtree(target)
 
 
 def sha256(file: Path) -> str:

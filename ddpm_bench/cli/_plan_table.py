@@ -51,7 +51,10 @@ def _existing(plan: Plan, cell: CellPlan) -> str:
         stages.setdefault(task.stage, []).append(plan.store.has(task.stage, task.key))
     if all(all(found) for found in stages.values()):
         return "all"
-    return ", ".join(f"{stage} {sum(found)}/{len(found)}" for stage, found in stages.items() if any(found)) or "nothing"
+    parts = [
+        stage if all(found) else f"{stage} {sum(found)}/{len(found)}" for stage, found in stages.items() if any(found)
+    ]
+    return ", ".join(parts) or "nothing"
 
 
 def _print_data(plan: Plan) -> None:

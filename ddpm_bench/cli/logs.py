@@ -9,7 +9,7 @@ from typing import Annotated, Any
 
 import typer
 
-from ddpm_bench.cli.app import DEFAULT_RUNS, Runs
+from ddpm_bench.cli._options import DEFAULT_RUNS, Runs
 
 ROUTINE = ("progress", "checkpoint")
 """Events of which only the last of a row is shown."""
@@ -27,8 +27,9 @@ def command(
 ) -> None:
     """The log of a cell, stage by stage, with the traceback of a failure."""
     from ddpm_bench.cli._common import suite_name
+    from ddpm_bench.collecting import Collector
     from ddpm_bench.errors import UserError, suggestion
-    from ddpm_bench.records import Collector, read_plan
+    from ddpm_bench.records import read_plan
     from ddpm_bench.stages import log_file
 
     name = suite_name(suite, runs) if suite else _newest_with(cell, runs)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import typer
 
-from ddpm_bench.cli.app import DEFAULT_RUNS, Name, Only, Runs, Set, SkipMissing, Suite
+from ddpm_bench.cli._options import DEFAULT_RUNS, Name, Only, Runs, Set, SkipMissing, Suite
 
 
 def add_to(app: typer.Typer) -> None:

@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from ddpm_bench.cli.app import DEFAULT_REPORTS, DEFAULT_RUNS, Reports, Runs
+from ddpm_bench.cli._options import DEFAULT_REPORTS, DEFAULT_RUNS, Reports, Runs
 
 FORMATS = ("csv", "json", "latex", "markdown")
 

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import signal
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from ddpm_bench.cli import FAILED, INTERRUPTED
-from ddpm_bench.cli.app import DEFAULT_REPORTS, DEFAULT_RUNS, Name, Only, Reports, Runs, Set, SkipMissing, Suite
+from ddpm_bench.cli._options import DEFAULT_REPORTS, DEFAULT_RUNS, Name, Only, Reports, Runs, Set, SkipMissing, Suite
 
 if TYPE_CHECKING:
     from ddpm_bench.running import Outcome
@@ -43,16 +46,16 @@ def command(
         raise UserError(f"--device {device}: unknown; known: auto, cpu, cuda")
     if jobs != "auto" and not (jobs.isdecimal() and int(jobs) > 0):
         raise UserError(f"--jobs {jobs}: expected auto or a positive number")
-    _stop_as_by_keyboard()
     try:
-        from ddpm_bench import run as run_suite
-        from ddpm_bench.cli._common import load
+        with _sigterm_as_interrupt():
+            from ddpm_bench import run as run_suite
+            from ddpm_bench.cli._common import load
 
-        found = load(suite, runs, overrides, only, name)
-        outcome = run_suite(
-            found, runs=runs, reports=reports, jobs=jobs, device=device, skip_missing=skip_missing,
-            notify=lambda text: print(text, file=sys.stderr),
-        )  # fmt: skip
+            found = load(suite, runs, overrides, only, name)
+            outcome = run_suite(
+                found, runs=runs, reports=reports, jobs=jobs, device=device, skip_missing=skip_missing,
+                notify=lambda text: print(text, file=sys.stderr),
+            )  # fmt: skip
     except KeyboardInterrupt:
         print("interrupted; the same command goes on where this one stopped", file=sys.stderr)
         raise typer.Exit(INTERRUPTED) from None
@@ -63,14 +66,18 @@ def command(
         raise typer.Exit(FAILED)
 
 
-def _stop_as_by_keyboard() -> None:
+@contextmanager
+def _sigterm_as_interrupt() -> Iterator[None]:
     """SIGTERM (a scheduler's, a container's) ends a run as Ctrl-C does: with its workers, resumable, code 75."""
-    import signal
 
     def interrupt(*_: object) -> None:
         raise KeyboardInterrupt
 
-    signal.signal(signal.SIGTERM, interrupt)
+    before = signal.signal(signal.SIGTERM, interrupt)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
 
 
 def _show(suite: str, outcome: Outcome, runs: Path) -> None:

@@ -8,8 +8,6 @@ from typing import Annotated
 
 import typer
 
-from ddpm_bench.cli import FAILED
-
 
 def add_to(app: typer.Typer) -> None:
     """Register the command."""
@@ -26,10 +24,10 @@ def command(
     device: Annotated[str, typer.Option(help="cpu or cuda.")] = "cpu",
     watch_parent: Annotated[bool, typer.Option(help="End when the standard input is closed.")] = False,
 ) -> None:
-    """Run tasks one after the other; exit code 1 if one failed."""
-    from ddpm_bench.planning import read_tasks
+    """Run tasks one after the other; exit code 3 if one failed (and was recorded)."""
+    from ddpm_bench.planning_file import read_tasks
     from ddpm_bench.registry import load_plugin_file
-    from ddpm_bench.stages.runner import die_with_parent, run_tasks, set_threads
+    from ddpm_bench.stages.runner import SOME_FAILED, die_with_parent, run_tasks, set_threads
 
     if watch_parent:
         die_with_parent()
@@ -38,4 +36,4 @@ def command(
     for plugin in content["plugins"]:
         load_plugin_file(Path(plugin))
     if not run_tasks(runs, read_tasks(content, keys), device):
-        raise typer.Exit(FAILED)
+        raise typer.Exit(SOME_FAILED)

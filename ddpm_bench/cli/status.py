@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from ddpm_bench.cli.app import DEFAULT_RUNS, Runs
+from ddpm_bench.cli._options import DEFAULT_RUNS, Runs
 
 
 def add_to(app: typer.Typer) -> None:
@@ -25,7 +25,8 @@ def command(
     from rich.table import Table
 
     from ddpm_bench.cli._common import suite_name
-    from ddpm_bench.records import Collector, read_plan
+    from ddpm_bench.collecting import Collector
+    from ddpm_bench.records import read_plan
 
     name = suite_name(suite, runs)
     plan = read_plan(runs, name)

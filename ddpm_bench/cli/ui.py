@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from ddpm_bench.cli.app import DEFAULT_RUNS, Runs
+from ddpm_bench.cli._options import DEFAULT_RUNS, Runs
 
 
 def add_to(app: typer.Typer) -> None:

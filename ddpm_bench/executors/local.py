@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import os
 import subprocess
 import sys
@@ -10,23 +11,28 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from ddpm_bench.errors import UserError
 from ddpm_bench.executors import Job
-from ddpm_bench.stages import Log, Task, failure_file
-from ddpm_bench.stages.runner import record_failure
+from ddpm_bench.stages import Log, Task, failure_file, has_inputs
+from ddpm_bench.stages.runner import SOME_FAILED, record_failure
 from ddpm_bench.store import Store
 
 MAX_DEATHS = 2
 """A task that killed its process this often is recorded as failed."""
+TAIL_BYTES = 2000
+"""How much of a dead worker's output goes into the record of the failure."""
 
 
 @dataclass
 class Worker:
-    """A slot for one process: a core or a GPU."""
+    """A slot for one process: a core or a GPU. output: where the process writes what it prints."""
 
     device: str
+    number: int = 0
     visible_gpu: str | None = None
     process: subprocess.Popen[bytes] | None = None
     job: Job | None = None
+    output: Path | None = None
 
 
 @dataclass
@@ -39,20 +45,14 @@ class LocalExecutor:
     deaths: dict[str, int] = field(default_factory=dict)
 
     def run(self, jobs: list[Job], tick: Callable[[list[Worker]], None]) -> None:
-        """Run all jobs, each after the jobs that make its inputs; `tick` is called several times a second.
+        """Run all jobs, each when the inputs that other jobs make are there; `tick` is called several times a second.
 
         Ends early, with its workers stopped, on any exception of tick (KeyboardInterrupt included).
         """
         waiting = sorted(jobs, key=lambda job: -job.weight)
         try:
             while waiting or any(worker.process for worker in self.workers):
-                made_later = {task.key for job in waiting for task in job.tasks}
-                made_later |= {task.key for worker in self.workers if worker.job for task in worker.job.tasks}
-                for worker in self.workers:
-                    ready = next((job for job in waiting if not job.needs & made_later), None)
-                    if worker.process is None and ready is not None:
-                        waiting.remove(ready)
-                        self._start(worker, ready)
+                self._start_ready(waiting)
                 tick(self.workers)
                 time.sleep(0.1)
                 for worker in self.workers:
@@ -60,6 +60,23 @@ class LocalExecutor:
                         waiting[:0] = self._finish(worker)
         finally:
             self._stop()
+
+    def _start_ready(self, waiting: list[Job]) -> None:
+        """Give each idle worker the first job whose inputs are made, or will never be made by a job still to end."""
+        for worker in self.workers:
+            if worker.process is not None:
+                continue
+            active = [other.job for other in self.workers if other.job is not None]
+            coming = {task.key: task for job in [*waiting, *active] for task in job.tasks}
+            ready = next((job for job in waiting if not self._is_coming(job.needs, coming)), None)
+            if ready is None:
+                return
+            waiting.remove(ready)
+            self._start(worker, ready)
+
+    def _is_coming(self, needs: set[str], coming: dict[str, Task]) -> bool:
+        store = Store(self.runs / "store")
+        return any(not store.has(coming[key].stage, key) for key in needs & coming.keys())
 
     def _start(self, worker: Worker, job: Job) -> None:
         environment = dict(os.environ)
@@ -69,9 +86,9 @@ class LocalExecutor:
             environment["CUDA_VISIBLE_DEVICES"] = worker.visible_gpu
         command = [sys.executable, "-m", "ddpm_bench", "stage", "run", "--plan", str(self.plan_file),
                    "--runs", str(self.runs), "--device", worker.device, "--watch-parent"]  # fmt: skip
-        output = self.runs / "logs" / "workers.txt"
-        output.parent.mkdir(parents=True, exist_ok=True)
-        with open(output, "ab") as stream:
+        worker.output = self.runs / "logs" / f"worker-{os.getpid()}-{worker.number}.txt"
+        worker.output.parent.mkdir(parents=True, exist_ok=True)
+        with open(worker.output, "wb") as stream:
             worker.process = subprocess.Popen(
                 [*command, *(task.key for task in job.tasks)], stdin=subprocess.PIPE, stdout=stream, stderr=stream,
                 env=environment,
@@ -80,68 +97,78 @@ class LocalExecutor:
 
     def _finish(self, worker: Worker) -> list[Job]:
         """Free the slot; the job again if its process died before its end."""
-        assert worker.process is not None and worker.job is not None
+        assert worker.process is not None and worker.job is not None and worker.output is not None
         code, job = worker.process.returncode, worker.job
         if worker.process.stdin:
             worker.process.stdin.close()
-        worker.process, worker.job = None, None
-        if code in (0, 1):
-            return []
-        victim = self._running_task(job)
-        if victim is None:  # it died at the very end, with nothing left to do
+        text = worker.output.read_bytes()[-TAIL_BYTES:].decode("utf-8", "replace")
+        worker.output.unlink()
+        worker.process, worker.job, worker.output = None, None, None
+        victim = None if code in (0, SOME_FAILED) else self._running_task(job)
+        if victim is None:
             return []
         self.deaths[victim.key] = self.deaths.get(victim.key, 0) + 1
-        if self.deaths[victim.key] >= MAX_DEATHS:
-            text = f"the process of this task died {MAX_DEATHS} times (exit code {code}; out of memory?)"
-            record_failure(self.runs, victim, text, text)
-            return [Job(job.name, [task for task in job.tasks if task is not victim], job.needs, job.weight)]
-        Log(self.runs, victim.stage, victim.key).write("died", code=code)
-        return [job]
+        Log(self.runs, victim.stage, victim.key).write("died", code=code, output=text)
+        if self.deaths[victim.key] < MAX_DEATHS:
+            return [job]
+        memory = " (killed: out of memory?)" if code == -9 else ""
+        last = text.strip().splitlines()[-1] if text.strip() else "it printed nothing"
+        reason = f"the process of this task died {MAX_DEATHS} times with exit code {code}{memory}: {last}"
+        record_failure(self.runs, victim, reason, text)
+        return [Job(job.name, [task for task in job.tasks if task is not victim], job.needs, job.weight)]
 
     def _running_task(self, job: Job) -> Task | None:
-        """The task that the dead process was in or about to begin: the first that is neither finished nor failed."""
+        """The task that the dead process was in or about to begin: the first that could run and is not over."""
         store = Store(self.runs / "store")
         for task in job.tasks:
             over = store.has(task.stage, task.key) or failure_file(self.runs, task.stage, task.key).is_file()
-            if not over:
+            if not over and has_inputs(store, task):
                 return task
         return None
 
     def _stop(self) -> None:
         """End the workers, gently first: what they had finished is in the store."""
-        alive = [worker.process for worker in self.workers if worker.process is not None]
-        for process in alive:
-            process.terminate()
-        for process in alive:
+        active = [worker for worker in self.workers if worker.process is not None]
+        for worker in active:
+            worker.process.terminate()  # type: ignore[union-attr]
+        for worker in active:
+            assert worker.process is not None and worker.output is not None
             try:
-                process.wait(timeout=10)
+                worker.process.wait(timeout=10)
             except subprocess.TimeoutExpired:
-                process.kill()
-                process.wait()
-        for worker in self.workers:
-            if worker.process is not None and worker.process.stdin is not None:
+                worker.process.kill()
+                worker.process.wait()
+            if worker.process.stdin is not None:
                 worker.process.stdin.close()
+            worker.output.unlink(missing_ok=True)
 
 
 def make_workers(device: str, jobs: str | int) -> list[Worker]:
-    """The slots: device auto|cpu|cuda, jobs auto or a number. One per visible GPU, else one per core."""
+    """The slots: device auto|cpu|cuda, jobs auto or a positive number. One per visible GPU, else one per core.
+
+    Raises UserError for anything else, and for cuda where there is none.
+    """
+    if device not in ("auto", "cpu", "cuda"):
+        raise UserError(f"device {device}: unknown; known: auto, cpu, cuda")
+    if jobs != "auto" and not (str(jobs).isdecimal() and int(jobs) > 0):
+        raise UserError(f"jobs {jobs}: expected auto or a positive number")
     gpus = visible_gpus() if device in ("auto", "cuda") else []
     if device == "cuda" and not gpus:
-        from ddpm_bench.errors import UserError
-
-        raise UserError("--device cuda: no CUDA device is visible here; use --device cpu")
+        raise UserError("device cuda: no CUDA device is visible here; use cpu")
     if gpus:
         count = len(gpus) if jobs == "auto" else int(jobs)
-        return [Worker("cuda", gpus[i % len(gpus)]) for i in range(count)]
+        return [Worker("cuda", i, gpus[i % len(gpus)]) for i in range(count)]
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    return [Worker("cpu") for _ in range(cores if jobs == "auto" else int(jobs))]
+    return [Worker("cpu", i) for i in range(cores if jobs == "auto" else int(jobs))]
 
 
 def visible_gpus() -> list[str]:
     """The GPUs as CUDA_VISIBLE_DEVICES would name them, without creating a CUDA context in this process."""
-    named = os.environ.get("CUDA_VISIBLE_DEVICES")
-    if named is not None:
-        return [name for name in named.split(",") if name.strip() and name.strip() != "-1"]
     import torch
 
-    return [str(i) for i in range(torch.cuda.device_count())]
+    count = torch.cuda.device_count()
+    named = os.environ.get("CUDA_VISIBLE_DEVICES")
+    if named is None:
+        return [str(i) for i in range(count)]
+    names = [name.strip() for name in named.split(",")]
+    return list(itertools.takewhile(lambda name: name not in ("", "-1"), names))[:count]

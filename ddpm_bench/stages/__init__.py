@@ -113,6 +113,11 @@ def module(stage: str) -> Any:
     return importlib.import_module(f"ddpm_bench.stages.{stage}")
 
 
+def has_inputs(store: Store, task: Task) -> bool:
+    """Whether every input of the task is finished and did not end early (a diverged training has no users)."""
+    return all(store.has(stage, key) and not store.get(stage, key).outcome for stage, key in task.references())
+
+
 class Verified:
     """Verifies each artifact once per process."""
 

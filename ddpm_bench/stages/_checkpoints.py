@@ -11,9 +11,19 @@ import torch
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
+from ddpm_bench.identity import content_key
 from ddpm_bench.store import Artifact, DamagedArtifact, Store
 
 STAGE = "checkpoints"
+
+
+VERSION = 1
+"""Raised with the form of a checkpoint: older ones are not found any more."""
+
+
+def trajectory_key(training: dict[str, Any], data_digest: str) -> str:
+    """The key of a training without its number of steps."""
+    return content_key("trajectory", VERSION, training, {"data": data_digest})
 
 
 def save(
@@ -31,7 +41,7 @@ def save(
         with open(out / "optimizer.pt", "wb") as stream:
             torch.save(optimizer, stream)
         (out / "state.json").write_text(json.dumps(state, allow_nan=False), encoding="utf-8")
-    for old in steps(store, trajectory)[:-2]:
+    for old in [earlier for earlier in steps(store, trajectory) if earlier < step][:-1]:
         discard(store, trajectory, old)
 
 
@@ -57,15 +67,16 @@ def discard(store: Store, trajectory: str, step: int) -> None:
 def load(store: Store, trajectory: str, at_most: int, device: str) -> tuple[int, dict[str, Any], dict[str, Any]] | None:
     """(step, weights, state) of the newest good checkpoint not after `at_most`, or None.
 
-    A damaged checkpoint is passed over: the one before it takes its place.
+    A damaged checkpoint gives way to the one before it, and is removed: where it lies the training will write again.
     """
     for step in reversed([step for step in steps(store, trajectory) if step <= at_most]):
         artifact = store.get(STAGE, f"{trajectory}/{step:08d}")
         try:
             artifact.verify()
         except DamagedArtifact:
+            discard(store, trajectory, step)
             continue
-        return step, _weights(artifact, device), _state(artifact, device)
+        return step, _weights(artifact, device), _state(artifact)
     return None
 
 
@@ -73,7 +84,8 @@ def _weights(artifact: Artifact, device: str) -> dict[str, Any]:
     return {name: load_file(artifact.path / f"{name}.safetensors", device=device) for name in ("raw", "ema")}
 
 
-def _state(artifact: Artifact, device: str) -> dict[str, Any]:
+def _state(artifact: Artifact) -> dict[str, Any]:
     state: dict[str, Any] = json.loads((artifact.path / "state.json").read_text(encoding="utf-8"))
-    state["optimizer"] = torch.load(artifact.path / "optimizer.pt", map_location=device, weights_only=True)
+    # On the CPU: load_state_dict moves the moments, and Adam's step counters are fast only where they are.
+    state["optimizer"] = torch.load(artifact.path / "optimizer.pt", map_location="cpu", weights_only=True)
     return state

@@ -10,6 +10,7 @@ from ddpm_bench.diffusion.process import Process
 from ddpm_bench.diffusion.variances.beta_tilde import BetaTilde
 from ddpm_bench.randomness import Stream
 from ddpm_bench.spec import Training
+from ddpm_bench.stages._images import subset
 from ddpm_bench.stages._model import Model
 
 MAX_IMAGES = 128
@@ -31,7 +32,9 @@ class Validation:
         self._training, self._levels, self._device = training, levels, device
         self._process = training.schedule.process(training.timesteps)
         count = min(MAX_IMAGES, num_images, len(x_0))
-        self._values, self._x_0 = values[:count].to(device), x_0[:count].to(device)
+        # Not the first ones: image_folder's come class by class.
+        chosen = torch.from_numpy(subset(len(x_0), count))
+        self._values, self._x_0 = values[chosen].to(device), x_0[chosen].to(device)
         self._t = self._draw_timesteps(count).to(device)
         index = torch.arange(self._t.numel(), device=device)
         noise = Stream(0, "validation").normal(0, index, x_0.shape[1:])

@@ -60,7 +60,7 @@ def run(context: Context) -> None:
     terms = torch.stack([decoder, per_mean.sum(1), per_variance.sum().expand(len(x_0)), prior], dim=1)
     np.save(context.out / "per_image.npy", terms.numpy())
     _write_timesteps(context, process, decoder, per_mean, per_variance, squared, reverse.thresholding, num_dims)
-    context.write_json("estimates.json", _estimates(terms, spec, levels))
+    context.write_json("estimates.json", _estimates(terms, spec, reverse, levels))
 
 
 def _write_timesteps(
@@ -87,10 +87,12 @@ def _write_timesteps(
     write_text(context.out / "timesteps.csv", text.getvalue())
 
 
-def _estimates(terms: Tensor, spec: dict[str, object], levels: int | None) -> dict[str, object]:
+def _estimates(terms: Tensor, spec: dict[str, object], reverse: Reverse, levels: int | None) -> dict[str, object]:
     protocol = {
         "split": spec["split"], "images": spec["images"], "estimator": spec["estimator"], "decoder": spec["decoder"],
         "levels": levels, "noise_draws_per_t": 1, "standard_error": "over images",
+        "thresholding": reverse.thresholding, "first_step": reverse.first_step, "weights": reverse.weights,
+        "sampling_steps": "all" if reverse.timesteps is None else len(reverse.timesteps),
     }  # fmt: skip
 
     def estimate(values: Tensor) -> dict[str, object]:

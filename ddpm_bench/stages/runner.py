@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 import sys
 import threading
 import time
@@ -12,8 +13,11 @@ from typing import Any
 
 from ddpm_bench.environment import environment
 from ddpm_bench.identity import IDENTITY_VERSION
-from ddpm_bench.stages import Context, Log, Task, Verified, failure_file, module
+from ddpm_bench.stages import Context, Log, Task, Verified, failure_file, has_inputs, module
 from ddpm_bench.store import Store, write_json
+
+SOME_FAILED = 3
+"""Exit code of a worker that came to its end with a recorded failure; Python's own 1 and 2 mean that it broke."""
 
 
 class Skipped(Exception):
@@ -41,9 +45,8 @@ def run_tasks(runs: Path, tasks: list[Task], device: str) -> bool:
 
 def run_task(runs: Path, store: Store, task: Task, device: str, verified: Verified) -> None:
     """Make one artifact. Raises Skipped, or whatever the stage raises."""
-    for stage, key in task.references():
-        if not store.has(stage, key) or store.get(stage, key).outcome:
-            raise Skipped
+    if not has_inputs(store, task):
+        raise Skipped
     failure_file(runs, task.stage, task.key).unlink(missing_ok=True)
     log, stage_module = Log(runs, task.stage, task.key), module(task.stage)
     manifest: dict[str, Any] = {
@@ -71,8 +74,14 @@ def die_with_parent() -> None:
     def watch() -> None:
         while os.read(0, 1024):
             pass
+        os.kill(os.getpid(), signal.SIGTERM)  # leaves through the finally clauses: nothing half written stays
+        time.sleep(10)
         os._exit(75)
 
+    def leave(*_: object) -> None:
+        raise SystemExit(75)
+
+    signal.signal(signal.SIGTERM, leave)
     threading.Thread(target=watch, daemon=True).start()
 
 

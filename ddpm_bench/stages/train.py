@@ -15,7 +15,7 @@ from torch.optim.swa_utils import AveragedModel
 
 from ddpm_bench.datasets import Dataset
 from ddpm_bench.diffusion.losses import Batch
-from ddpm_bench.identity import canonical, content_key
+from ddpm_bench.identity import canonical
 from ddpm_bench.randomness import Stream, derive_seed
 from ddpm_bench.spec import rebuild, rebuild_training
 from ddpm_bench.stages import Context, _checkpoints
@@ -32,7 +32,7 @@ COLUMNS = ("step", "loss", "learning_rate", "gradient_norm", "validation_epsilon
 
 
 class Diverged(Exception):
-    """The loss stopped being a finite number."""
+    """The loss, or its gradient, stopped being finite; t and loss are those of the worst image of that step."""
 
     def __init__(self, step: int, t: int, loss: float):
         self.outcome = {"status": "diverged", "step": step, "t": t, "loss": repr(loss)}
@@ -120,6 +120,7 @@ class Trainer:
             decay = {"weight_decay": self.options["weight_decay"]} if self.options["optimizer"] == "adamw" else {}
             self.optimizer = kind(parameters, lr=self.options["learning_rate"], **decay)
         self.step = 0
+        self.seconds = 0.0  # of training up to this step, in whatever process
         self.curves: list[list[Any]] = []
         self.clipped = 0
         self._sums = torch.zeros(2, dtype=torch.float64, device=self.device)
@@ -131,13 +132,16 @@ class Trainer:
     def trajectory(self) -> str:
         """The key of the trajectory: everything but the number of steps."""
         data = self.context.input("data").manifest["info"]["digest"]
-        return content_key("trajectory", VERSION, self.context.spec["training"], {"data": data})
+        return _checkpoints.trajectory_key(self.context.spec["training"], data)
 
     def state(self) -> tuple[dict[str, Any], dict[str, Any]]:
         """(weights, rest) as `_checkpoints.save` takes them."""
         weights = {"raw": self.module.state_dict(), "ema": self.average.module.state_dict()}
         optimizer = self.optimizer.state_dict() if self.optimizer else {}
-        rest = {"optimizer": optimizer, "curves": self.curves, "clipped": self.clipped, "sums": self._sums.tolist()}
+        rest = {
+            "optimizer": optimizer, "curves": self.curves, "clipped": self.clipped, "sums": self._sums.tolist(),
+            "seconds": self.seconds,
+        }  # fmt: skip
         return weights, rest
 
     def restore(self, step: int, weights: dict[str, Any], state: dict[str, Any]) -> None:
@@ -148,6 +152,7 @@ class Trainer:
         if self.optimizer:
             self.optimizer.load_state_dict(state["optimizer"])
         self.step, self.curves, self.clipped = step, state["curves"], state["clipped"]
+        self.seconds = state["seconds"]
         self._sums = torch.tensor(state["sums"], dtype=torch.float64, device=self.device)
 
     def train_step(self) -> None:
@@ -172,9 +177,9 @@ class Trainer:
             loss = self.training.loss.per_image(output.float(), batch, self.process, self.training.prediction)
             (loss.sum() / len(x_0)).backward()
             losses.append(loss.detach())
-        self._watch(torch.cat(losses), t)
         clip = self.options["gradient_clip"]
         norm = nn.utils.clip_grad_norm_(self.module.parameters(), clip if clip else float("inf"))
+        self._watch(torch.cat(losses), norm, t)
         if clip:
             self.clipped += int(norm > clip)
         self.optimizer.step()
@@ -188,11 +193,14 @@ class Trainer:
             self.curves.append([self.step, mean_loss, rate, mean_norm, None, None])
             self._sums.zero_()
 
-    def _watch(self, losses: Tensor, t: Tensor) -> None:
-        """Remember the first (step, t, loss) that is not finite, without waiting for the device."""
-        worst = torch.where(torch.isfinite(losses), -1.0, 1.0).argmax()
+    def _watch(self, losses: Tensor, norm: Tensor, t: Tensor) -> None:
+        """Remember (step, t, loss) of the first step that is not finite, without waiting for the device.
+
+        A finite loss can have an infinite gradient (float32 norms overflow at 2·10¹⁹), which ruins the weights.
+        """
+        worst = torch.where(torch.isfinite(losses), losses, torch.inf).argmax()
         found = torch.stack([torch.full_like(losses[0], self.step + 1), t[worst] + 1, losses[worst]]).double()
-        bad = ~torch.isfinite(losses).all() & (self._divergence[0] == 0)
+        bad = ~(torch.isfinite(losses).all() & torch.isfinite(norm)) & (self._divergence[0] == 0)
         self._divergence = torch.where(bad, found, self._divergence)
 
     def _check_divergence(self) -> None:
@@ -222,10 +230,12 @@ class Trainer:
         elif self.step == 0:
             self.measure_validation()
         self.module.train()
-        saved, started = time.monotonic(), (time.monotonic(), self.step)
+        saved = started = time.monotonic()
+        step_before, seconds_before = self.step, self.seconds
         while self.step < self.steps:
             self.train_step()
-            speed = (self.step - started[1]) / (time.monotonic() - started[0])
+            self.seconds = seconds_before + time.monotonic() - started
+            speed = (self.step - step_before) / (self.seconds - seconds_before)
             self.context.log.progress(self.step, self.steps, "steps", per_second=round(speed, 3))
             due = self.step % every == 0 or self.step == self.steps
             if due:
@@ -236,12 +246,12 @@ class Trainer:
                 _checkpoints.save(store, self.trajectory, self.step, *self.state())
                 self.context.log.write("checkpoint", step=self.step)
                 saved = time.monotonic()
-        seconds = time.monotonic() - started[0]
-        if self.step > started[1]:
-            speed = (self.step - started[1]) * self.options["batch_size"] / seconds
-            self.context.manifest["timings"] = {"train_seconds": seconds, "images_per_second": speed}
-        for old in _checkpoints.steps(store, self.trajectory)[:-1]:
-            _checkpoints.discard(store, self.trajectory, old)
+        if self.step > step_before:
+            speed = (self.step - step_before) * self.options["batch_size"] / (self.seconds - seconds_before)
+            self.context.manifest["timings"] = {"train_seconds": self.seconds, "images_per_second": speed}
+        for old in _checkpoints.steps(store, self.trajectory):
+            if old < self.steps:  # those of a longer training are not this one's to remove
+                _checkpoints.discard(store, self.trajectory, old)
 
 
 def finite(value: float) -> float | None:

@@ -1,0 +1,133 @@
+"""`plan`: the cells, what they share, what exists, what it costs and what stops it; nothing is written."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import pytest
+
+from ddpm_bench.cli._plan_table import _size, _time
+from ddpm_bench.cost import Cost
+from tests.cli.conftest import Call
+from tests.conftest import FinishedRun
+from tests.support import REPOSITORY, TINY, cli, write_suite
+
+CIFAR = REPOSITORY / "suites" / "cifar_ablation.toml"
+
+
+def table_rows(text: str) -> list[list[str]]:
+    """The cells of the rows of a rich table, its head left out."""
+    return [[cell.strip() for cell in line.strip("│").split("│")] for line in text.splitlines() if line.startswith("│")]
+
+
+def test_cifar_ablation(call: Call, tmp_path: Path) -> None:
+    answer = call("plan", CIFAR)
+    assert answer.code == 2
+    rows = table_rows(answer.out)
+    assert len(rows) == 16
+    assert len({number for _, number, _ in rows}) == 12
+    assert {exists for _, _, exists in rows} == {"nothing"}
+    numbers = {cell: number for cell, number, _ in rows}
+    for prediction in ("epsilon", "x0"):
+        for schedule in ("linear", "cosine"):
+            cells = {loss: {numbers[f"{prediction}-{variance}-{schedule}-{loss}-s0"] for variance in
+                            ("beta", "beta_tilde")} for loss in ("simple", "vlb")}  # fmt: skip
+            assert (len(cells["simple"]), len(cells["vlb"])) == (1, 2)
+    assert "16 cells, 12 trainings, 0 of them exist" in answer.out
+    assert "data: cifar10, not decoded yet" in answer.out
+    # 12 trainings of 800,000 steps of 128 images
+    assert f"{12 * 800_000 * 128:,} training images" in " ".join(answer.out.split())
+    data, weights = answer.errors
+    assert data.startswith("dataset: CIFAR-10 not found: looked for ")
+    assert str(tmp_path / "data") in data
+    assert weights.startswith("fid, inception_score: extractor inception: its weights are missing (looked for ")
+    assert str(tmp_path / "weights") in weights
+    assert not list(Path().iterdir())
+    assert not (tmp_path / "data").exists()
+    assert not (tmp_path / "weights").exists()
+
+
+def test_it_fits_a_terminal_of_eighty_columns(call: Call) -> None:
+    answer = call("plan", REPOSITORY / "suites" / "digits_quickstart.toml")
+    assert (answer.code, answer.err) == (0, "")
+    assert max(map(len, answer.out.splitlines())) <= 80
+
+
+def test_a_run_that_would_start_has_code_0(tmp_path: Path) -> None:
+    done = cli("plan", REPOSITORY / "suites" / "digits_quickstart.toml", cwd=tmp_path)
+    assert (done.returncode, done.stderr) == (0, "")
+    assert "4 cells, 2 trainings, 0 of them exist" in done.stdout
+    assert "time: unknown, this machine has not measured these networks yet" in done.stdout
+    assert not list(tmp_path.iterdir())
+
+
+def test_illegal_cells_are_listed_with_their_reason(call: Call) -> None:
+    text = TINY.replace("schema = 1", 'schema = 1\non_illegal = "skip"').replace(
+        "[matrix]", "[matrix]\ntimesteps = [20, 30]"
+    )
+    write_suite(Path(), text.replace('schedule = "cosine"\n', ""))
+    answer = call("plan", "tiny.toml")
+    assert answer.code == 0
+    assert [exists for _, _, exists in table_rows(answer.out)].count("illegal") == 4
+    assert "4 cells, 2 trainings" in answer.out
+    lines = [line for line in answer.out.splitlines() if line.startswith("illegal: ")]
+    assert len(lines) == 1
+    assert lines[0].count("timesteps_20") == 4
+    assert "needs more than 20 timesteps" in lines[0]
+
+
+@pytest.mark.xdist_group("runs")
+class TestWithAFinishedRun:
+    """What exists is said, and why the rest is not reused."""
+
+    def test_everything_exists(self, call: Call, finished_tiny: FinishedRun) -> None:
+        answer = call("plan", finished_tiny.suite, "--runs", finished_tiny.runs)
+        assert (answer.code, answer.err) == (0, "")
+        assert [row[1:] for row in table_rows(answer.out)] == [["1", "all"], ["1", "all"], ["2", "all"], ["2", "all"]]
+        assert "4 cells, 2 trainings, 2 of them exist" in answer.out
+        assert "data: digits, 1×8×8, 17 levels, 1293/144/360 train/validation/test" in answer.out
+        assert answer.out.endswith("nothing to do: every artifact exists\n")
+
+    def test_by_the_name_of_a_suite_run_before(self, call: Call, finished_tiny: FinishedRun) -> None:
+        answer = call("plan", "tiny", "--runs", finished_tiny.runs)
+        assert "4 cells, 2 trainings, 2 of them exist" in answer.out
+
+    def test_changed_fields_and_measured_time(self, call: Call, finished_tiny: FinishedRun) -> None:
+        answer = call("plan", finished_tiny.suite, "--runs", finished_tiny.runs, "--set", "training.steps=60")
+        assert answer.code == 0
+        assert (
+            "not reused, since the nearest training differs in (there → here)\n"
+            "  ε, σ²=β, cosine, L_simple: steps: 40 → 60\n"
+            "  x₀, σ²=β, cosine, L_simple: steps: 40 → 60\n"
+        ) in answer.out
+        assert re.search(r"^time: about .* on one worker, as measured on this machine$", answer.out, re.MULTILINE)
+        # 2 trainings of 60 steps of 16 images; 2 scores of 24 images and 4 times 20 samples, T = 10
+        assert "1,920 training images, 1,280 network calls" in " ".join(answer.out.split())
+
+    def test_what_exists_of_a_cell(self, call: Call, finished_tiny: FinishedRun) -> None:
+        answer = call("plan", finished_tiny.suite, "--runs", finished_tiny.runs, "--set", "evaluation.samples=130")
+        assert {exists for _, _, exists in table_rows(answer.out)} == {"train, score, likelihood"}
+
+    def test_only(self, call: Call, finished_tiny: FinishedRun) -> None:
+        answer = call("plan", finished_tiny.suite, "--runs", finished_tiny.runs, "--only", "prediction=x0")
+        assert [cell for cell, _, _ in table_rows(answer.out)] == [
+            "x0-beta-cosine-simple-s0", "x0-beta_tilde-cosine-simple-s0",
+        ]  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("seconds", "text"),
+    [
+        (None, "unknown"),
+        (7.4, "about 7 s on"),
+        (65.0, "about 1 min 5 s on"),
+        (3600.0 * 30 + 120, "about 30 h 2 min on"),
+    ],
+)
+def test_time_for_people(seconds: float | None, text: str) -> None:
+    assert _time(Cost(seconds=seconds)).startswith(f"time: {text}")
+
+
+def test_size_for_people() -> None:
+    assert (_size(3 * 2**19), _size(5 * 2**30)) == ("1.5 MiB", "5.0 GiB")
