@@ -43,6 +43,7 @@ class Collector:
             "title": plan["title"],
             "environment": environment(),
             "axes": plan["axes"],
+            "symbols": plan["symbols"],
             "configuration": plan["configuration"],
             "overrides": plan["overrides"],
             "notes": plan["notes"],

@@ -167,6 +167,14 @@ def curves(axes: dict[str, str], trained: str, last: int, diverged: bool) -> lis
     return rows
 
 
+SYMBOLS = {
+    "prediction": {"epsilon": "ε", "x0": "x₀", "mu": "μ", "v": "v"},
+    "variance": {"beta": "σ²=β", "beta_tilde": "σ²=β̃"},
+    "loss": {"simple": "L_simple", "vlb": "L_vlb"},
+}
+"""How the field writes the values, as results.json holds it."""
+
+
 class Writer:
     """One example suite below `out`."""
 
@@ -271,6 +279,7 @@ class Writer:
             "environment": {"python": "3.11.7", "platform": "Linux-6.1-x86_64", "processor": "x86_64, 2 cores",
                             "git": "1cf6700", "packages": {"torch": "2.13.0", "numpy": "2.4.6", "pandas": "3.1.1"}},
             "axes": self.varied,
+            "symbols": SYMBOLS,
             "configuration": {
                 "schema": 1, "name": suite, "dataset": {"name": "digits"},
                 "network": {"name": "unet", "channels": 16, "channel_multipliers": [1, 2]},

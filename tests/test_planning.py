@@ -256,7 +256,7 @@ def test_illegal_cells_have_no_tasks(plans: Plans) -> None:
 def test_a_longer_training_runs_after_the_shorter_one_in_the_same_process(plans: Plans, order: list[int]) -> None:
     plan = plans(f'[matrix]\n"training.steps" = {order}\nvariance = ["beta", "beta_tilde"]\n')
     assert len(plan.trainings()) == 2
-    jobs = [job for job in make_jobs(plan) if any(task.stage == "train" for task in job.tasks)]
+    jobs = [job for job in make_jobs(plan, num_workers=1) if any(task.stage == "train" for task in job.tasks)]
     assert len(jobs) == 1
     stages = [(task.stage, task.spec.get("steps")) for task in jobs[0].tasks]
     assert [steps for stage, steps in stages if stage == "train"] == [1000, 2000]
@@ -267,7 +267,7 @@ def test_a_longer_training_runs_after_the_shorter_one_in_the_same_process(plans:
 
 def test_different_trajectories_are_different_jobs(plans: Plans) -> None:
     plan = plans('[matrix]\nprediction = ["epsilon", "x0"]\nseed = [0, 1]\n')
-    trained = [job for job in make_jobs(plan) if any(task.stage == "train" for task in job.tasks)]
+    trained = [job for job in make_jobs(plan, num_workers=1) if any(task.stage == "train" for task in job.tasks)]
     assert [sum(task.stage == "train" for task in job.tasks) for job in trained] == [1] * 4
 
 
@@ -276,7 +276,7 @@ def test_jobs_hold_every_missing_task_once_and_wait_for_their_inputs(plans: Plan
         '[matrix]\nvariance = ["beta", "beta_tilde"]\nloss = ["simple", "vlb"]\n',
         'evaluation.metrics=["bits_per_dim", "kernel_distance"]', "evaluation.samples=1500",
     )  # fmt: skip
-    jobs = make_jobs(plan)
+    jobs = make_jobs(plan, num_workers=1)
     made = [task.key for job in jobs for task in job.tasks]
     assert sorted(made) == sorted(plan.missing())
     maker = {task.key: index for index, job in enumerate(jobs) for task in job.tasks}
@@ -293,12 +293,12 @@ def test_jobs_hold_every_missing_task_once_and_wait_for_their_inputs(plans: Plan
 def test_many_chunks_are_split_over_jobs(plans: Plans) -> None:
     chunks = 2 * CHUNKS_PER_JOB + 3
     plan = plans("", 'evaluation.metrics=["kernel_distance"]', f"evaluation.samples={chunks * CHUNK}")
-    jobs = [job for job in make_jobs(plan) if any(task.stage == "sample" for task in job.tasks)]
+    jobs = [job for job in make_jobs(plan, num_workers=1) if any(task.stage == "sample" for task in job.tasks)]
     assert [sum(task.stage == "sample" for task in job.tasks) for job in jobs] == [8, 8, 3]
     for job in jobs:  # the features are made where the images are
         images = {task.key for task in job.tasks if task.stage == "sample"}
         assert {task.inputs["images"][1] for task in job.tasks if task.stage == "features"} == images
-    last = make_jobs(plan)[-1]
+    last = make_jobs(plan, num_workers=1)[-1]
     assert {task.stage for task in last.tasks} == {"quality"}
     assert {task.key for job in jobs for task in job.tasks if task.stage == "features"} <= last.needs
 
@@ -306,12 +306,12 @@ def test_many_chunks_are_split_over_jobs(plans: Plans) -> None:
 def test_finished_work_is_in_no_job(plans: Plans) -> None:
     plan = plans('[matrix]\nvariance = ["beta", "beta_tilde"]\n')
     plans.finish(plan.cells[0].train)
-    remaining = [task for job in make_jobs(plan) for task in job.tasks]
+    remaining = [task for job in make_jobs(plan, num_workers=1) for task in job.tasks]
     assert plan.cells[0].train not in remaining
-    assert not {key for job in make_jobs(plan) for key in job.needs} & {plan.cells[0].train.key}
+    assert not {key for job in make_jobs(plan, num_workers=1) for key in job.needs} & {plan.cells[0].train.key}
     for task in list(plan.missing().values()):
         plans.finish(task)
-    assert make_jobs(plan) == []
+    assert make_jobs(plan, num_workers=1) == []
 
 
 # Why a training is not reused

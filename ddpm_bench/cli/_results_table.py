@@ -29,7 +29,11 @@ def results_table(view: ResultsView) -> Table:
 
 def print_results(view: ResultsView, console: Console) -> None:
     """A row a variant, then the baselines; below it why cells are not done or values are missing."""
-    table = results_table(view)
+    with words.symbols(view.data["symbols"]):
+        _print(view, results_table(view), console)
+
+
+def _print(view: ResultsView, table: Table, console: Console) -> None:
     console.print(view.data["title"], style="bold", markup=False)
     for some in _groups(table, console.width):
         console.print(_grid(table, some))

@@ -41,6 +41,8 @@ def command(
         from ddpm_bench.cli._results_table import results_table
         from ddpm_bench.report.export import to_csv, to_latex, to_markdown
         from ddpm_bench.report.source import ResultsView
+        from ddpm_bench.report.words import symbols
 
-        writer = {"csv": to_csv, "latex": to_latex, "markdown": to_markdown}[format]
-        print(writer(results_table(ResultsView(runs, name))), end="")
+        view, writer = ResultsView(runs, name), {"csv": to_csv, "latex": to_latex, "markdown": to_markdown}[format]
+        with symbols(view.data["symbols"]):
+            print(writer(results_table(view)), end="")

@@ -30,7 +30,11 @@ def build(runs: Path, suite: str, out: Path) -> Path:
     A function of the store alone: equal results give equal bytes. Raises UserError when the suite has no results.
     """
     view = ResultsView(runs, suite)
-    folder = Path(out) / suite
+    with words.symbols(view.data["symbols"]):
+        return _write_all(view, Path(out) / suite)
+
+
+def _write_all(view: ResultsView, folder: Path) -> Path:
     (folder / "figures").mkdir(parents=True, exist_ok=True)
     names = metric_names(view)
     table = make_table(view, [name for name in names if not words.is_companion(name)])

@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import math
 import re
+from collections.abc import Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
 from typing import Any
 
 from markupsafe import Markup, escape
@@ -18,17 +21,18 @@ AXES = {
     "timesteps": "T",
 }
 
-VALUES = {
-    "prediction": {"epsilon": "ε", "x0": "x₀", "mu": "μ", "v": "v"},
-    "variance": {
-        "beta": "σ²=β",
-        "beta_tilde": "σ²=β̃",
-        "learned_range": "learned σ²",
-        "optimal": "optimal σ²",
-    },
-    "loss": {"simple": "L_simple", "vlb": "L_vlb", "hybrid": "L_hybrid"},
-    "sampler": {"ddim": "DDIM"},
-}
+_symbols: ContextVar[dict[str, dict[str, str]]] = ContextVar("symbols")
+
+
+@contextmanager
+def symbols(found: dict[str, dict[str, str]]) -> Iterator[None]:
+    """Within it, values are written as results.json says the field writes them: axis → name → symbol."""
+    token = _symbols.set(found)
+    try:
+        yield
+    finally:
+        _symbols.reset(token)
+
 
 METRICS = {
     "bits_per_dim": "bits/dim",
@@ -62,7 +66,7 @@ def value(axis_name: str, label: Any) -> str:
     """The value of an axis as the field writes it; parameters that a label carries stay: cosine (s=0.01)."""
     text = str(label)
     name, bracket, parameters = text.partition("(")
-    word = VALUES.get(axis_name, {}).get(name, name)
+    word = _symbols.get({}).get(axis_name, {}).get(name, name)
     return f"{word} ({parameters}" if bracket else word
 
 

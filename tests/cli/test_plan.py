@@ -102,8 +102,8 @@ class TestWithAFinishedRun:
             "  x₀, σ²=β, cosine, L_simple: steps: 40 → 60\n"
         ) in answer.out
         assert re.search(r"^time: about .* on one worker, as measured on this machine$", answer.out, re.MULTILINE)
-        # 2 trainings of 60 steps of 16 images; 2 scores of 24 images and 4 times 20 samples, T = 10
-        assert "1,920 training images, 1,280 network calls" in " ".join(answer.out.split())
+        # 2 trainings go on from 40 to 60 steps of 16 images; 2 scores of 24 images and 4 times 20 samples, T = 10
+        assert "640 training images, 1,280 network calls" in " ".join(answer.out.split())
 
     def test_what_exists_of_a_cell(self, call: Call, finished_tiny: FinishedRun) -> None:
         answer = call("plan", finished_tiny.suite, "--runs", finished_tiny.runs, "--set", "evaluation.samples=130")

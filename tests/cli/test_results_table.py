@@ -11,6 +11,7 @@ from rich.cells import cell_len
 from rich.console import Console
 
 from ddpm_bench.cli._results_table import print_results, results_table
+from ddpm_bench.report import words
 from ddpm_bench.report.source import ResultsView
 from tests.support import REPOSITORY
 
@@ -47,7 +48,8 @@ def test_it_is_as_wide_as_the_terminal(
 
 def test_every_number_is_the_reports(view: ResultsView, capsys: pytest.CaptureFixture[str]) -> None:
     text = "\n".join(printed(view, 80, capsys))
-    table = results_table(view)
+    with words.symbols(view.data["symbols"]):
+        table = results_table(view)
     shown = 0
     for row in [*table.rows, *table.baselines]:
         lines = [line for line in text.splitlines() if line.startswith(f"│ {row.label} ")]
@@ -65,10 +67,11 @@ def test_every_number_is_the_reports(view: ResultsView, capsys: pytest.CaptureFi
 
 def test_trouble_is_told_below_in_whole_lines(view: ResultsView, capsys: pytest.CaptureFixture[str]) -> None:
     lines = printed(view, 80, capsys)
+    with words.symbols(view.data["symbols"]):
+        rows = results_table(view).rows
     expected = [
-        f"{row.label}: {status}" + (f": {reason}" if reason else "")
-        for row in results_table(view).rows for status, reason in row.troubles
-    ]  # fmt: skip
+        f"{row.label}: {status}" + (f": {reason}" if reason else "") for row in rows for status, reason in row.troubles
+    ]
     assert len(expected) == 3
     assert lines[-3:] == expected
     assert "* a vacuous bound: longer than the uniform code" in lines

@@ -9,8 +9,8 @@ from typing import Any
 
 import pytest
 
-from ddpm_bench.report import build
-from tests.make_results import Writer
+from ddpm_bench.report import build, words
+from tests.make_results import SYMBOLS, Writer
 
 
 @dataclass(frozen=True)
@@ -38,3 +38,10 @@ def example(tmp_path_factory: pytest.TempPathFactory) -> Example:
     folder = tmp_path_factory.mktemp("example")
     Writer(folder / "runs", num_cells=16, num_seeds=2).write()
     return Example(folder / "runs", build(folder / "runs", "digits_ablation", folder / "reports"))
+
+
+@pytest.fixture(autouse=True)
+def field_symbols():
+    """Parts of the report called by themselves write values as `build` has them written."""
+    with words.symbols(SYMBOLS):
+        yield

