@@ -19,7 +19,7 @@ from ddpm_bench.stages import Task, failure_file, log_file
 from ddpm_bench.store import Store
 
 PLAIN_SECONDS = 5.0
-"""Time between two plain lines of a worker."""
+"""Time between two plain lines of a worker, at first; later a thirtieth of the time so far, so that logs stay short."""
 DETAIL = 48
 """Columns of the terminal that the numbers of a worker take."""
 TAIL = 8192
@@ -85,8 +85,9 @@ class Display:
 
     def _tick_plain(self, workers: list[Worker]) -> None:
         now = time.monotonic()
+        pause = max(PLAIN_SECONDS, (now - self._started) / 30)
         for i, worker in enumerate(workers):
-            if worker.job is None or now - self._last_plain.get(i, -PLAIN_SECONDS) < PLAIN_SECONDS:
+            if worker.job is None or now - self._last_plain.get(i, -pause) < pause:
                 continue
             self._last_plain[i] = now
             name, detail, _, _ = self.describe(worker)

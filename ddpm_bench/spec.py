@@ -53,8 +53,7 @@ class TrainingOptions:
     """Optimiser steps; 0 leaves the initial weights."""
     batch_size: int = 128
     micro_batch: int | None = None
-    """Images per forward pass; gradients accumulate to batch_size. Left out: the whole batch. Not part of the key: only
-    the last bits change, and with dropout which units each pass drops."""
+    """Images per forward pass; left out: the batch. Not in the key: moves last bits, and which units dropout drops."""
     optimizer: Literal["adam", "adamw"] = "adam"
     learning_rate: float = 2e-4
     weight_decay: float = 0.0

@@ -59,9 +59,10 @@ class Plans:
             write_json(self.runs / "store" / "data" / key / "manifest.json", {"info": {**INFO, "digest": digest}})
         return db.plan(suite, runs=self.runs, **options)
 
-    def finish(self, task: Task) -> None:
+    def finish(self, task: Task, **more: Any) -> None:
         """As if the task had been run."""
-        with Store(self.runs / "store").create(task.stage, task.key, {"spec": task.spec, "inputs": task.inputs}):
+        manifest = {"spec": task.spec, "inputs": task.inputs, **more}
+        with Store(self.runs / "store").create(task.stage, task.key, manifest):
             pass
 
 
@@ -97,14 +98,21 @@ def test_simple_shares_a_training_across_variances_and_vlb_does_not(plans: Plans
 @pytest.mark.parametrize(
     "change",
     [
-        "reverse.sampling_steps=10", "reverse.thresholding=none", "reverse.first_step=beta_1", "reverse.weights=raw",
-        "evaluation.samples=10",
+        "reverse.sampling_steps=10", "reverse.thresholding=none", "reverse.weights=raw", "evaluation.samples=10",
     ],
 )  # fmt: skip
 def test_what_the_reverse_process_alone_uses_trains_nothing(plans: Plans, change: str) -> None:
     changed = plans("", change)
     assert train_key(changed) == train_key(plans())
     assert changed.cells[0].samples[0].key != plans().cells[0].samples[0].key
+
+
+def test_the_first_step_is_in_the_bound_and_not_in_samples(plans: Plans) -> None:
+    """L_0 needs a σ_1, but the last step of a chain adds no noise."""
+    cell, other = plans().cells[0], plans("", "reverse.first_step=beta_1").cells[0]
+    assert cell.train == other.train
+    assert cell.samples == other.samples
+    assert cell.likelihood["test"].key != other.likelihood["test"].key
 
 
 def test_spacing_counts_where_steps_are_left_out(plans: Plans) -> None:
@@ -312,6 +320,14 @@ def test_finished_work_is_in_no_job(plans: Plans) -> None:
     for task in list(plan.missing().values()):
         plans.finish(task)
     assert make_jobs(plan, num_workers=1) == []
+
+
+def test_nothing_comes_after_a_diverged_training(plans: Plans) -> None:
+    plan = plans('[matrix]\nprediction = ["epsilon", "x0"]\n')
+    ended, other = plan.cells
+    plans.finish(ended.train, outcome={"status": "diverged", "step": 3, "t": 7, "loss": "nan"})
+    assert not plan.missing().keys() & {task.key for task in ended.tasks()}
+    assert {task.key for task in other.tasks()} <= plan.missing().keys()
 
 
 # Why a training is not reused

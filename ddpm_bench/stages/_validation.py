@@ -73,7 +73,7 @@ class Validation:
         return (self._x_0 - pred_x_0).square().flatten(1).sum(1), pred_x_0
 
     def _mean_over_t(self, per_draw: Tensor) -> float:
-        """Mean over t = 1…T of values [N, 1 + draws]: of the means at each t where all were drawn, else of the draws."""
+        """Mean over t = 1…T of values [N, 1 + draws]: of the means at each t where all were drawn, else of draws."""
         total, t = len(self._process), self._t.cpu()
         sums = torch.zeros(total, dtype=torch.float64).scatter_add_(0, t.flatten(), per_draw.flatten())
         counts = torch.bincount(t.flatten(), minlength=total)

@@ -61,8 +61,7 @@ def test_every_number_is_the_reports(view: ResultsView, capsys: pytest.CaptureFi
                 shown += 1
     assert shown > 20
     for column in table.columns:
-        words = f"{column.title} {column.arrow}".split()
-        assert all(word in text for word in words)
+        assert all(word in text for word in f"{column.title} {column.arrow}".split())
 
 
 def test_trouble_is_told_below_in_whole_lines(view: ResultsView, capsys: pytest.CaptureFixture[str]) -> None:

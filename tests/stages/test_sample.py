@@ -87,7 +87,9 @@ def test_images_against_a_slow_chain(bench: Bench, prediction: str, kept: tuple[
 def test_the_walked_chain_would_give_other_images_with_mu(bench: Bench) -> None:
     """The regression above can be seen: x̂_0 by the tables of the respaced chain leads elsewhere."""
     data = bench.data()
-    model = bench.model(data, training(timesteps=T, prediction=get("predictions", "mu")(), schedule=Linear(scale=False)))
+    model = bench.model(
+        data, training(timesteps=T, prediction=get("predictions", "mu")(), schedule=Linear(scale=False))
+    )
     net, kept = network(model), [1, 3, 6, 8]
     x = noise(0, "sample", 0, 0, (1, 4, 4))
     output = call(net, x, 8)

@@ -1,0 +1,172 @@
+"""Which images meet an extractor, in which scale, and which of their features enter a metric."""
+
+from __future__ import annotations
+
+import json
+from fractions import Fraction
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor
+
+from ddpm_bench.extractors import LoadedExtractor
+from ddpm_bench.extractors.efficientnet_lite0 import EfficientNetLite0
+from ddpm_bench.metrics import Estimate, FeatureInputs
+from ddpm_bench.metrics.kernel_distance import KernelDistance
+from ddpm_bench.stages._images import subset
+from ddpm_bench.stages.features import to_rgb
+from ddpm_bench.store import Artifact
+from tests.stages.workbench import Bench, reverse, training
+
+
+class Pixels(LoadedExtractor):
+    """The image itself as features; its first two values as logits."""
+
+    def __call__(self, images: Tensor) -> tuple[Tensor, Tensor | None]:
+        assert images.dtype == torch.uint8
+        assert images.shape[1] == 3
+        flat = images.flatten(1).float()
+        return flat, flat[:, :2]
+
+
+@pytest.fixture
+def bench(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Bench:
+    """A bench whose extractor returns the pixels that it is shown."""
+    monkeypatch.setattr(EfficientNetLite0, "load", lambda self, device: Pixels())
+    return Bench(tmp_path / "runs")
+
+
+def features(bench: Bench, images: Artifact, source: str, **more: Any) -> Artifact:
+    spec = {"extractor": EfficientNetLite0(), "weights_sha256": "0", "source": source, **more}
+    return bench.run("features", spec, {"images": images})
+
+
+def rows(artifact: Artifact, name: str = "features") -> np.ndarray:
+    values: np.ndarray = np.load(artifact.path / f"{name}.npy")
+    return values
+
+
+@pytest.mark.parametrize("levels", [2, 17, 256])
+def test_levels_become_grey_values(levels: int) -> None:
+    got = to_rgb(torch.arange(levels, dtype=torch.uint8).reshape(-1, 1, 1, 1), levels)
+    assert got.dtype == torch.uint8
+    assert got.shape == (levels, 3, 1, 1)
+    want = [round(Fraction(v * 255, levels - 1)) for v in range(levels)]  # exact; a tie (level 8 of 17) to the even
+    for channel in range(3):
+        assert got[:, channel, 0, 0].tolist() == want
+    assert want[0] == 0
+    assert want[-1] == 255
+
+
+def test_colours_stay_colours() -> None:
+    images = torch.arange(24, dtype=torch.uint8).reshape(2, 3, 2, 2)
+    assert torch.equal(to_rgb(images, 256), images)
+
+
+def test_features_of_a_split(bench: Bench) -> None:
+    data = bench.data(test=37)  # 16 images a call: three calls, the last one short
+    found = features(bench, data, "split", split="test")
+    want = np.rint(np.load(data.path / "test.npy") * 255.0 / 16)
+    assert np.array_equal(rows(found), np.repeat(want, 3, axis=1).reshape(37, -1))
+    assert np.array_equal(rows(found, "logits"), rows(found)[:, :2])
+    assert rows(found).dtype == np.float32
+
+
+def test_features_of_samples(bench: Bench) -> None:
+    data = bench.data()
+    model = bench.model(data, training(timesteps=3))
+    samples = bench.run("sample", {"reverse": reverse(), "chunk": 0, "count": 5}, {"train": model})
+    found = rows(features(bench, samples, "samples"))
+    want = np.rint(np.load(samples.path / "samples.npy") * 255.0 / 16)
+    assert np.array_equal(found, np.repeat(want, 3, axis=1).reshape(5, -1))
+
+
+def test_uniform_noise_uses_the_levels_and_shape_of_the_data(bench: Bench) -> None:
+    for levels, channels in ((17, 1), (256, 3)):
+        found = rows(features(bench, bench.data(levels=levels, channels=channels), "uniform noise", count=600))
+        grey = found.reshape(600, 3, 16)[:, :channels]
+        seen, counts = np.unique(grey, return_counts=True)
+        assert seen.tolist() == [round(Fraction(v * 255, levels - 1)) for v in range(levels)]  # every level, no other
+        # Each level with probability 1/K: five standard deviations of a binomial count.
+        expected = grey.size / levels
+        assert np.abs(counts - expected).max() < 5 * expected**0.5
+        assert len(np.unique(found, axis=0)) == 600
+    few, many = (rows(features(bench, bench.data(), "uniform noise", count=count)) for count in (10, 20))
+    assert np.array_equal(few, many[:10])
+
+
+@pytest.fixture
+def seen(monkeypatch: pytest.MonkeyPatch) -> list[FeatureInputs]:
+    """What the metric is given."""
+    found: list[FeatureInputs] = []
+
+    def compute(self: KernelDistance, inputs: FeatureInputs) -> dict[str, Estimate]:
+        found.append(inputs)
+        return {"": Estimate(1.0, None, len(inputs.generated), "", False, {"own": 1, "shared": "metric"})}
+
+    monkeypatch.setattr(KernelDistance, "compute", compute)
+    return found
+
+
+def quality(
+    bench: Bench, generated: list[Artifact], reference: Artifact, kind: str, n: int, n_reference: int
+) -> dict[str, Any]:
+    spec = {
+        "metric": KernelDistance(), "generated": kind, "n_generated": n, "n_reference": n_reference,
+        "protocol": {"shared": "plan", "extractor": "pixels"},
+    }  # fmt: skip
+    found = bench.run("quality", spec, {"generated": generated, "reference": [reference]})
+    read: dict[str, Any] = json.loads((found.path / "estimates.json").read_text())
+    return read
+
+
+def test_the_first_samples_of_all_chunks(bench: Bench, seen: list[FeatureInputs]) -> None:
+    data = bench.data(train=40)
+    reference = features(bench, data, "split", split="train")
+    chunks = [features(bench, data, "uniform noise", count=count) for count in (8, 6)]
+    read = quality(bench, chunks, reference, "samples", 11, 40)
+    together = np.concatenate([rows(chunk) for chunk in chunks])
+    assert np.array_equal(seen[0].generated, together[:11])
+    assert np.array_equal(seen[0].reference, rows(reference))
+    assert np.array_equal(seen[0].generated_logits, together[:11, :2])
+    assert np.array_equal(seen[0].reference_logits, rows(reference)[:, :2])
+    assert read[""]["protocol"] == {"own": 1, "shared": "plan", "extractor": "pixels"}
+    assert read[""]["num_samples"] == 11
+
+
+def test_held_out_images_are_a_seeded_subset(bench: Bench, seen: list[FeatureInputs]) -> None:
+    data = bench.data(train=40, test=30)
+    held_out, reference = (features(bench, data, "split", split=split) for split in ("train", "test"))
+    quality(bench, [held_out], reference, "split", 9, 12)
+    chosen = subset(40, 9)
+    assert chosen.max() >= 20  # not the first ones
+    assert np.array_equal(seen[0].generated, rows(held_out)[chosen])
+    assert np.array_equal(seen[0].generated_logits, rows(held_out, "logits")[chosen])
+    assert np.array_equal(seen[0].reference, rows(reference)[subset(30, 12)])
+
+
+def test_a_metric_without_logits(bench: Bench, seen: list[FeatureInputs], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(Pixels, "__call__", lambda self, images: (images.flatten(1).float(), None))
+    data = bench.data()
+    found = features(bench, data, "split", split="train")
+    assert not (found.path / "logits.npy").exists()
+    quality(bench, [found], found, "split", 40, 40)
+    assert seen[0].generated_logits is None
+    assert seen[0].reference_logits is None
+
+
+def test_a_real_metric_of_equal_sets_is_near_zero(bench: Bench) -> None:
+    data = bench.data(train=64)
+    found = features(bench, data, "split", split="train")
+    noise = features(bench, data, "uniform noise", count=64)
+    same = quality(bench, [found], found, "split", 64, 64)
+    near = quality(bench, [noise], found, "uniform noise", 64, 64)  # the made data are uniform noise as well
+    for read in (same, near):
+        assert read.keys() == {"", "_subset_std"}
+        assert read[""]["protocol"]["n_generated"] == 64
+    # The unbiased estimate of identical sets is below zero: the pairs (i, i) stand in the mixed sum alone.
+    assert same[""]["value"] < 0
+    assert abs(near[""]["value"]) < abs(same[""]["value"])
