@@ -15,9 +15,9 @@ from ddpm_bench import records, tracking
 from ddpm_bench.errors import UserError
 from ddpm_bench.executors import Job, make_job
 from ddpm_bench.executors.local import LocalExecutor, Worker, make_workers
-from ddpm_bench.jobs import make_jobs
 from ddpm_bench.planning import Plan, make_plan
-from ddpm_bench.planning_file import data_to_json, to_json
+from ddpm_bench.planning.file import data_to_json, to_json
+from ddpm_bench.planning.jobs import make_jobs
 from ddpm_bench.progress import Display
 from ddpm_bench.report import build
 from ddpm_bench.stages import failure_file

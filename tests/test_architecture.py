@@ -34,7 +34,7 @@ LAYERS = [
      "_suite_parts", "suite"},
     {"stages"},  # above the suite, which they do not know: see FORBIDDEN
     {"executors"},
-    {"planning", "planning_file", "planning_quality", "reuse", "cost", "jobs", "progress"},
+    {"planning", "progress"},
     {"running"},
     {"cli", "__main__"},
 ]  # fmt: skip

@@ -10,10 +10,10 @@ import pytest
 
 import ddpm_bench as db
 from ddpm_bench.identity import content_key
-from ddpm_bench.jobs import CHUNKS_PER_JOB, make_jobs
 from ddpm_bench.planning import CellPlan, Plan
-from ddpm_bench.planning_file import read_tasks, to_json
-from ddpm_bench.reuse import nearest_difference
+from ddpm_bench.planning.file import read_tasks, to_json
+from ddpm_bench.planning.jobs import CHUNKS_PER_JOB, make_jobs
+from ddpm_bench.planning.reuse import nearest_difference
 from ddpm_bench.stages import CHUNK, Task
 from ddpm_bench.store import Store, write_json
 from tests.conftest import FinishedRun

@@ -9,8 +9,8 @@ from rich.table import Table
 if TYPE_CHECKING:
     from rich.console import Console
 
-    from ddpm_bench.cost import Cost
     from ddpm_bench.planning import CellPlan, Plan
+    from ddpm_bench.planning.cost import Cost
 
 MAX_DIFFERENCES = 4
 
@@ -69,7 +69,7 @@ def _print_data(plan: Plan) -> None:
 
 
 def _print_reuse(plan: Plan) -> None:
-    from ddpm_bench.reuse import nearest_difference
+    from ddpm_bench.planning.reuse import nearest_difference
 
     lines: dict[str, str] = {}
     for cell in plan.selected():
@@ -90,8 +90,8 @@ def _print_cost(plan: Plan, console: Console) -> None:
     if not missing:
         console.print("nothing to do: every artifact exists")
         return
-    from ddpm_bench.cost import plan_cost
     from ddpm_bench.datasets import data_root
+    from ddpm_bench.planning.cost import plan_cost
     from ddpm_bench.stages import CHUNK
 
     cell = plan.selected()[0].suite_cell.cell

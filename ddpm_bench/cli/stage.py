@@ -25,7 +25,7 @@ def command(
     watch_parent: Annotated[bool, typer.Option(help="End when the standard input is closed.")] = False,
 ) -> None:
     """Run tasks one after the other; exit code 3 if one failed (and was recorded)."""
-    from ddpm_bench.planning_file import read_tasks
+    from ddpm_bench.planning.file import read_tasks
     from ddpm_bench.registry import load_plugin_file
     from ddpm_bench.stages.runner import SOME_FAILED, die_with_parent, run_tasks, set_threads
 

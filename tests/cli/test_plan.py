@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from ddpm_bench.cli._plan_table import _size, _time
-from ddpm_bench.cost import Cost
+from ddpm_bench.planning.cost import Cost
 from tests.cli.conftest import Call
 from tests.conftest import FinishedRun
 from tests.support import REPOSITORY, TINY, cli, write_suite

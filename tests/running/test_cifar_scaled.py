@@ -1,4 +1,4 @@
-"""suites/cifar_ablation.toml scaled down on real photographs: the whole grid, to a report, without the weights of FID."""
+"""suites/cifar_ablation.toml scaled down on photographs: the whole grid, to a report, without the weights of FID."""
 
 from __future__ import annotations
 

@@ -75,7 +75,7 @@ def test_python_functions(finished_tiny: FinishedRun) -> None:
     x_t = torch.zeros(3, 1, 8, 8)
     assert model(x_t, torch.tensor([0, 5, 9])).shape == (3, 1, 8, 8)
     assert len(process) == 10
-    assert [event["event"] for event in cell.log()][0] == "start"
+    assert next(iter(cell.log()))["event"] == "start"
 
 
 @pytest.mark.slow  # about 40 s: the extractor looks at 1693 images twice

@@ -1,111 +1,21 @@
-"""From a suite to the artifacts it needs: cells → tasks → jobs. Nothing is run here, nothing is written.
-
-Equal keys are one task: cells that differ only in how the weights are used share a training by construction.
-"""
+"""Making the tasks of a suite, each with its key. Equal keys are one task."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from ddpm_bench.datasets import data_root
 from ddpm_bench.errors import UserError
 from ddpm_bench.identity import canonical, content_key
+from ddpm_bench.planning.plan import CellPlan
 from ddpm_bench.registry import get
 from ddpm_bench.spec import Cell, Reverse, TrainingOptions, bind
 from ddpm_bench.stages import CHUNK, Task, module
 from ddpm_bench.stages._images import chunk_sizes
 from ddpm_bench.store import Store
-from ddpm_bench.suite import Suite, SuiteCell
-
-
-@dataclass
-class CellPlan:
-    """The tasks of one cell."""
-
-    suite_cell: SuiteCell
-    train: Task
-    score: dict[str, list[Task]] = field(default_factory=dict)
-    likelihood: dict[str, Task] = field(default_factory=dict)
-    samples: list[Task] = field(default_factory=list)
-    features: list[Task] = field(default_factory=list)
-    quality: dict[str, Task] = field(default_factory=dict)
-    """Result name (with the suffix of its reference split and n) → task."""
-
-    def tasks(self) -> list[Task]:
-        """All of them, inputs before what reads them."""
-        scores = [task for chunk in self.score.values() for task in chunk]
-        after = [*self.likelihood.values(), *self.samples, *self.features, *self.quality.values()]
-        return [self.train, *scores, *after]
-
-
-@dataclass
-class Baseline:
-    """A task whose estimates stand beside the cells': name None means that its estimates carry the names."""
-
-    name: str | None
-    metric: str
-    task: Task
-
-
-@dataclass
-class Plan:
-    """Everything a suite needs, and what is known about it before it runs."""
-
-    suite: Suite
-    store: Store
-    data: Task
-    info: dict[str, Any] | None
-    """The data stage's info.json; None before it has run: keys are provisional then."""
-    cells: list[CellPlan]
-    illegal: list[SuiteCell]
-    references: list[Task]
-    """Features of splits and of uniform noise."""
-    baselines: list[Baseline]
-    not_computed: dict[str, str]
-    """Result name → why it is not computed in this run (missing weights under --skip-missing)."""
-    problems: list[str]
-    """Everything that stops a run: missing data, missing weights."""
-
-    def tasks(self) -> dict[str, Task]:
-        """Every task once, by key, inputs first."""
-        ordered = [self.data, *self.references, *(baseline.task for baseline in self.baselines)]
-        for cell in self.cells:
-            ordered.extend(cell.tasks())
-        return {task.key: task for task in ordered}
-
-    def selected(self) -> list[CellPlan]:
-        """The cells that this run computes."""
-        chosen = self.suite.selected
-        return [cell for cell in self.cells if chosen is None or cell.suite_cell.id in chosen]
-
-    def missing(self) -> dict[str, Task]:
-        """The tasks of the selected cells that have no artifact yet and can have one, by key, inputs first.
-
-        Nothing comes after a diverged training: what reads it is not missing.
-        """
-        wanted = [self.data, *self.references, *(baseline.task for baseline in self.baselines)]
-        for cell in self.selected():
-            wanted.extend(cell.tasks())
-        missing: dict[str, Task] = {}
-        ended: set[str] = set()
-        for task in wanted:
-            if self.store.has(task.stage, task.key):
-                if self.store.get(task.stage, task.key).outcome:
-                    ended.add(task.key)
-            elif any(key in ended for _, key in task.references()):
-                ended.add(task.key)
-            else:
-                missing[task.key] = task
-        return missing
-
-    def trainings(self) -> dict[str, list[CellPlan]]:
-        """Train key → the cells that share it."""
-        found: dict[str, list[CellPlan]] = {}
-        for cell in self.cells:
-            found.setdefault(cell.train.key, []).append(cell)
-        return found
+from ddpm_bench.suite import Suite
 
 
 class Planner:
@@ -207,35 +117,3 @@ class Planner:
 
 def _relative(path: Path, root: Path) -> str:
     return path.relative_to(root).as_posix() if path.is_relative_to(root) else path.as_posix()
-
-
-def make_plan(suite: Suite, runs: Path, *, skip_missing: bool = False) -> Plan:
-    """The plan of a suite on a store, with every problem that would stop a run."""
-    from ddpm_bench.planning_quality import QualityPlanner
-
-    planner = Planner(suite, Store(runs / "store"), skip_missing)
-    scored = any(item.metric.needs == "score" for item in suite.resolved_metrics)
-    quality = QualityPlanner(planner, [item for item in suite.resolved_metrics if item.metric.needs == "features"])
-    cells = []
-    for suite_cell in suite.cells:
-        if suite_cell.reason is not None:
-            continue
-        train, reverse = planner.train(suite_cell.cell)
-        plan = CellPlan(suite_cell, train)
-        if scored:
-            for split in suite.evaluation.splits:
-                planner.likelihood(plan, reverse, split)
-        planner.sample(plan, reverse)
-        quality.add(plan, reverse)
-        cells.append(plan)
-    baselines = quality.baselines()
-    if scored and suite.cells[0].cell.dataset.levels is not None:
-        for split in suite.evaluation.splits:
-            spec = {"split": split, "images": planner.count(split)}
-            name = "bits_per_dim" if split == "test" else f"bits_per_dim_{split}"
-            baselines.insert(0, Baseline(None, name, planner.task("baseline", spec, {"data": planner.data}, {})))
-    illegal = [cell for cell in suite.cells if cell.reason is not None]
-    return Plan(
-        suite, planner.store, planner.data, planner.info, cells, illegal, planner.references, baselines,
-        planner.not_computed, planner.problems,
-    )  # fmt: skip

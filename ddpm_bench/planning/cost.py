@@ -10,7 +10,7 @@ import torch
 from torch.utils.flop_counter import FlopCounterMode
 
 from ddpm_bench.identity import dumps
-from ddpm_bench.planning import CellPlan, Plan
+from ddpm_bench.planning.plan import CellPlan, Plan
 from ddpm_bench.spec import Cell, bind
 from ddpm_bench.stages import CHUNK, Task, _checkpoints
 from ddpm_bench.stages._images import chunk_of, subset

@@ -6,7 +6,7 @@ from typing import Any
 
 from ddpm_bench import registry
 from ddpm_bench.identity import canonical
-from ddpm_bench.planning import Plan
+from ddpm_bench.planning.plan import Plan
 from ddpm_bench.stages import Task, module
 from ddpm_bench.suite import SuiteCell
 

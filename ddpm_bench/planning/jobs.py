@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from ddpm_bench.executors import Job, make_job
-from ddpm_bench.planning import CellPlan, Plan
+from ddpm_bench.planning.plan import CellPlan, Plan
 from ddpm_bench.stages import Task
 
 CHUNKS_PER_JOB = 8

@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from ddpm_bench.errors import UserError
 from ddpm_bench.metrics._resolve import Resolved
+from ddpm_bench.planning.plan import Baseline, CellPlan
+from ddpm_bench.planning.planner import Planner
 from ddpm_bench.spec import Reverse
 from ddpm_bench.stages import Task
-
-if TYPE_CHECKING:
-    from ddpm_bench.planning import Baseline, CellPlan, Planner
 
 ROUNDING = "round((x+1)(K−1)/2), then round(v·255/(K−1))"
 
@@ -112,8 +111,6 @@ class QualityPlanner:
 
     def baselines(self) -> list[Baseline]:
         """Floors (held-out images against the same reference) and uniform noise, for every metric and reference."""
-        from ddpm_bench.planning import Baseline
-
         found = []
         noise: dict[str, Task] = {}
         for item, digest in self.metrics:

@@ -1,0 +1,46 @@
+"""From a suite to the artifacts it needs: cells → tasks → jobs. Nothing is run here, nothing is written.
+
+Equal keys are one task: cells that differ only in how the weights are used share a training by construction.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from ddpm_bench.planning.plan import Baseline, CellPlan, Plan
+from ddpm_bench.planning.planner import Planner
+from ddpm_bench.planning.quality import QualityPlanner
+from ddpm_bench.store import Store
+from ddpm_bench.suite import Suite
+
+__all__ = ["Baseline", "CellPlan", "Plan", "Planner", "make_plan"]
+
+
+def make_plan(suite: Suite, runs: Path, *, skip_missing: bool = False) -> Plan:
+    """The plan of a suite on a store, with every problem that would stop a run."""
+    planner = Planner(suite, Store(runs / "store"), skip_missing)
+    scored = any(item.metric.needs == "score" for item in suite.resolved_metrics)
+    quality = QualityPlanner(planner, [item for item in suite.resolved_metrics if item.metric.needs == "features"])
+    cells = []
+    for suite_cell in suite.cells:
+        if suite_cell.reason is not None:
+            continue
+        train, reverse = planner.train(suite_cell.cell)
+        plan = CellPlan(suite_cell, train)
+        if scored:
+            for split in suite.evaluation.splits:
+                planner.likelihood(plan, reverse, split)
+        planner.sample(plan, reverse)
+        quality.add(plan, reverse)
+        cells.append(plan)
+    baselines = quality.baselines()
+    if scored and suite.cells[0].cell.dataset.levels is not None:
+        for split in suite.evaluation.splits:
+            spec = {"split": split, "images": planner.count(split)}
+            name = "bits_per_dim" if split == "test" else f"bits_per_dim_{split}"
+            baselines.insert(0, Baseline(None, name, planner.task("baseline", spec, {"data": planner.data}, {})))
+    illegal = [cell for cell in suite.cells if cell.reason is not None]
+    return Plan(
+        suite, planner.store, planner.data, planner.info, cells, illegal, planner.references, baselines,
+        planner.not_computed, planner.problems,
+    )  # fmt: skip
