@@ -14,7 +14,7 @@ from ddpm_bench.diffusion.process import Process
 from ddpm_bench.diffusion.reverse import THRESHOLDINGS
 from ddpm_bench.metrics import Estimate
 from ddpm_bench.spec import Reverse, chain, rebuild_reverse, rebuild_training
-from ddpm_bench.stages import Context
+from ddpm_bench.stages import CHUNK, Context
 from ddpm_bench.stages._images import split_values
 from ddpm_bench.stages._model import scale_to_network
 from ddpm_bench.store import write_text
@@ -54,8 +54,10 @@ def run(context: Context) -> None:
     log_sigma2 = reverse.variance.log_sigma2(process, torch.arange(len(process)), first_step=reverse.first_step)
     per_mean = bits_per_dim(mean_cost(process, log_sigma2, squared[reverse.thresholding]), num_dims)
     per_variance = bits_per_dim(variance_cost(process, log_sigma2) * num_dims, num_dims)
-    mean = THRESHOLDINGS[reverse.thresholding](x_0_first.double())
-    decoder = bits_per_dim(decoder_nll(values, mean, log_sigma2[0], levels), num_dims)
+    parts = zip(values.split(CHUNK), x_0_first.split(CHUNK), strict=True)  # the decoder's float64 is many times theirs
+    threshold = THRESHOLDINGS[reverse.thresholding]
+    nats = torch.cat([decoder_nll(target, threshold(mean.double()), log_sigma2[0], levels) for target, mean in parts])
+    decoder = bits_per_dim(nats, num_dims)
     prior = bits_per_dim(prior_kl(x_0, process), num_dims)
     terms = torch.stack([decoder, per_mean.sum(1), per_variance.sum().expand(len(x_0)), prior], dim=1)
     np.save(context.out / "per_image.npy", terms.numpy())

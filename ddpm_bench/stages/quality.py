@@ -14,9 +14,13 @@ VERSION = 1
 
 
 def _load(artifacts: list[Artifact], name: str, count: int, seeded: bool) -> np.ndarray | None:
+    """The rows of some artifacts: the first `count`, or a seeded subset of that size."""
     if not all((artifact.path / f"{name}.npy").is_file() for artifact in artifacts):
         return None
-    rows = np.concatenate([np.load(artifact.path / f"{name}.npy") for artifact in artifacts])
+    parts = [np.load(artifact.path / f"{name}.npy", mmap_mode="c") for artifact in artifacts]
+    rows = parts[0] if len(parts) == 1 else np.concatenate(parts)
+    if count >= len(rows):
+        return rows
     return rows[subset(len(rows), count)] if seeded else rows[:count]
 
 

@@ -49,4 +49,4 @@ def run(context: Context) -> None:
     levels = model.levels
     samples = x_0 if levels is None else to_levels(x_0, levels)
     np.save(context.out / "samples.npy", samples.cpu().numpy())
-    context.manifest["info"] = {"network_calls": calls * len(index)}
+    context.manifest["info"] = {"network_calls": calls * len(index), "levels": levels}

@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import io
 import time
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -73,15 +74,17 @@ class Batches:
         return values, scale_to_network(values, self._levels), t, eps
 
 
-def ema_update(decay: float) -> Any:
+def ema_update(decay: float, steps: Callable[[], int]) -> Any:
     """The averaging rule for AveragedModel: decay_n = min(decay, (1 + n)/(10 + n)) after n steps.
+
+    steps: tells n; AveragedModel's own count lies on the device, and reading it would wait for the device every step.
 
     Source: Ho et al. 2020, appendix B (decay 0.9999); warm-up as in TensorFlow's ExponentialMovingAverage, num_updates.
     """
 
     @torch.no_grad()
     def update(averages: list[Tensor], current: list[Tensor], num_averaged: Tensor) -> None:
-        n = float(num_averaged)
+        n = steps()
         weight = 1.0 - min(decay, (1 + n) / (10 + n))
         torch._foreach_lerp_(averages, current, weight)
 
@@ -111,7 +114,9 @@ class Trainer:
         self.validation = Validation(self.training, values["validation"], x_0, self.levels, count, self.device)
         self.dataset = rebuild(Dataset, data.spec["dataset"])
         self.module = build_network(self.training, self.dataset, self.shape, self.device)
-        self.average = AveragedModel(self.module, multi_avg_fn=ema_update(self.options["ema_decay"]))
+        self.average = AveragedModel(
+            self.module, multi_avg_fn=ema_update(self.options["ema_decay"], lambda: self.step + 1)
+        )
         self.average.n_averaged.fill_(1)  # the first update averages with the initial weights, not replaces them
         parameters = list(self.module.parameters())
         self.optimizer: torch.optim.Optimizer | None = None
@@ -236,7 +241,8 @@ class Trainer:
             self.train_step()
             self.seconds = seconds_before + time.monotonic() - started
             speed = (self.step - step_before) / (self.seconds - seconds_before)
-            self.context.log.progress(self.step, self.steps, "steps", per_second=round(speed, 3))
+            loss = next((row[1] for row in reversed(self.curves) if row[1] is not None), None)
+            self.context.log.progress(self.step, self.steps, "steps", per_second=round(speed, 3), loss=loss)
             due = self.step % every == 0 or self.step == self.steps
             if due:
                 self._check_divergence()

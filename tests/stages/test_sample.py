@@ -40,7 +40,7 @@ def drawn(bench: Bench, model: Artifact, chunk: int, count: int, used: Reverse |
     found = bench.run("sample", spec, {"train": model})
     values: np.ndarray = np.load(found.path / "samples.npy")
     steps = T if used is None or used.timesteps is None else len(used.timesteps)
-    assert found.manifest["info"] == {"network_calls": steps * count}
+    assert found.manifest["info"]["network_calls"] == steps * count
     return values
 
 
