@@ -43,7 +43,6 @@ class Display:
         self._started = time.monotonic()
         self._last_plain: dict[int, float] = {}
         self._counted = (-1.0, 0)
-        self._begins: dict[tuple[str, int], float] = {}
 
     def __enter__(self) -> Display:
         if self._live:
@@ -110,21 +109,14 @@ class Display:
         if event["event"] != "progress":
             return name, "begun", 0, 1
         done, total = event["done"], event["total"]
-        begun = self._begin(task, worker.process.pid)
         parts = [f"{done}/{total} {event['unit']}"]
-        speed = event.get("per_second") or (done / (event["time"] - begun) if event["time"] > begun else None)
+        speed = event.get("per_second") or (done / event["elapsed"] if event["elapsed"] >= 0.5 else None)
         if speed:
             parts += [f"{speed:.3g}/s", f"{clock((total - done) / speed)} left"]
         memory = resident_bytes(worker.process.pid)
         if memory:
             parts.append(f"{memory / 2**20:.0f} MiB")
         return name, "  ".join(parts), done, total
-
-    def _begin(self, task: Task, pid: int) -> float:
-        place = (task.key, pid)
-        if place not in self._begins:
-            self._begins[place] = time.time() - 0.25
-        return self._begins[place]
 
 
 def clock(seconds: float) -> str:

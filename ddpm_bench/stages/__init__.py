@@ -48,7 +48,7 @@ class Log:
     def __init__(self, runs: Path, stage: str, key: str):
         self.file = log_file(runs, stage, key)
         self.file.parent.mkdir(parents=True, exist_ok=True)
-        self._last = 0.0
+        self._last, self._started = 0.0, time.monotonic()
 
     def write(self, event: str, **values: Any) -> None:
         """Append an event."""
@@ -61,7 +61,8 @@ class Log:
         now = time.monotonic()
         if done >= total or now - self._last >= 0.5:
             self._last = now
-            self.write("progress", done=done, total=total, unit=unit, **values)
+            elapsed = round(now - self._started, 3)
+            self.write("progress", done=done, total=total, unit=unit, elapsed=elapsed, **values)
 
 
 def log_file(runs: Path, stage: str, key: str) -> Path:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Iterator
 from fractions import Fraction
 from pathlib import Path
 from typing import Any
@@ -16,6 +17,7 @@ from ddpm_bench.extractors import LoadedExtractor
 from ddpm_bench.extractors.efficientnet_lite0 import EfficientNetLite0
 from ddpm_bench.metrics import Estimate, FeatureInputs
 from ddpm_bench.metrics.kernel_distance import KernelDistance
+from ddpm_bench.stages import features as stage
 from ddpm_bench.stages._images import subset
 from ddpm_bench.stages.features import to_rgb
 from ddpm_bench.store import Artifact
@@ -33,10 +35,12 @@ class Pixels(LoadedExtractor):
 
 
 @pytest.fixture
-def bench(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Bench:
-    """A bench whose extractor returns the pixels that it is shown."""
+def bench(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Bench]:
+    """A bench whose extractor returns the pixels that it is shown; no other test gets to see that one."""
+    stage._loaded.cache_clear()
     monkeypatch.setattr(EfficientNetLite0, "load", lambda self, device: Pixels())
-    return Bench(tmp_path / "runs")
+    yield Bench(tmp_path / "runs")
+    stage._loaded.cache_clear()
 
 
 def features(bench: Bench, images: Artifact, source: str, **more: Any) -> Artifact:
@@ -146,6 +150,15 @@ def test_held_out_images_are_a_seeded_subset(bench: Bench, seen: list[FeatureInp
     assert np.array_equal(seen[0].generated, rows(held_out)[chosen])
     assert np.array_equal(seen[0].generated_logits, rows(held_out, "logits")[chosen])
     assert np.array_equal(seen[0].reference, rows(reference)[subset(30, 12)])
+
+
+def test_an_extractor_is_loaded_once_per_process(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
+    loads: list[str] = []
+    monkeypatch.setattr(EfficientNetLite0, "load", lambda self, device: loads.append(device) or Pixels())
+    data = bench.data()
+    for split in ("train", "test"):
+        features(bench, data, "split", split=split)
+    assert loads == ["cpu"]
 
 
 def test_a_metric_without_logits(bench: Bench, seen: list[FeatureInputs], monkeypatch: pytest.MonkeyPatch) -> None:

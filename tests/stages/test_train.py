@@ -275,3 +275,21 @@ def test_dropout_is_off_in_validation_and_a_function_of_the_step(bench: Bench) -
     plain = bench.train(10, data, training())
     got, want = weights(found, "raw"), weights(plain, "raw")
     assert max(float((got[key] - want[key]).abs().max()) for key in want) > 1e-4  # dropout acts
+
+
+def test_each_step_drops_other_units(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
+    masks: list[Tensor] = []
+    forward = nn.Dropout.forward
+
+    def spy(self: nn.Dropout, x: Tensor) -> Tensor:
+        if self.training:
+            masks.append(forward(self, torch.ones_like(x)))
+            return x * masks[-1]
+        return forward(self, x)
+
+    monkeypatch.setattr(nn.Dropout, "forward", spy)
+    bench.train(3, bench.data(), training(network=dataclasses.replace(SMALL, dropout=0.5)))
+    per_step = len(masks) // 3
+    assert per_step >= 3  # one for each residual block
+    assert len({mask.numpy().tobytes() for mask in masks}) == len(masks)  # 1024 coins each: never equal by chance
+    assert all(set(mask.unique().tolist()) == {0.0, 2.0} for mask in masks)

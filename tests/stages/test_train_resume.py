@@ -69,22 +69,24 @@ def resumed_at(bench: Bench, found: Artifact) -> list[int]:
 
 
 @pytest.fixture(scope="module")
-def straight(tmp_path_factory: pytest.TempPathFactory) -> dict[str, bytes]:
-    """The files of the training that nothing interrupts."""
+def straight(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
+    """The files of the training that nothing interrupts, and what its manifest says of it."""
     bench = Bench(tmp_path_factory.mktemp("straight"))
     found = bench.train(STEPS, bench.data(), chosen(), validate_every=4)
     assert resumed_at(bench, found) == []
-    return {name: (found.path / name).read_bytes() for name in FILES}
+    assert 0 < found.manifest["info"]["clipped_share"] < 1
+    return {**{name: (found.path / name).read_bytes() for name in FILES}, "info": found.manifest["info"]}
 
 
-def assert_same(found: Artifact, want: dict[str, bytes]) -> None:
+def assert_same(found: Artifact, want: dict[str, Any]) -> None:
+    assert found.manifest["info"] == want["info"]
     for name in FILES:
         assert (found.path / name).read_bytes() == want[name], name
 
 
 @pytest.mark.parametrize("at", [3, 4, 14, 22])  # before the first checkpoint, on one, between two, after a row
 def test_interrupted_and_resumed_ends_in_the_same_bits(
-    bench: Bench, monkeypatch: pytest.MonkeyPatch, straight: dict[str, bytes], at: int
+    bench: Bench, monkeypatch: pytest.MonkeyPatch, straight: dict[str, Any], at: int
 ) -> None:
     data = interrupt(bench, monkeypatch, at)
     last = at // 4 * 4
@@ -106,7 +108,7 @@ def test_seconds_count_every_process(bench: Bench, monkeypatch: pytest.MonkeyPat
 
 @pytest.mark.parametrize("file", ["raw.safetensors", "ema.safetensors", "optimizer.pt", "state.json"])
 def test_a_damaged_newest_checkpoint_is_passed_over(
-    bench: Bench, monkeypatch: pytest.MonkeyPatch, straight: dict[str, bytes], file: str
+    bench: Bench, monkeypatch: pytest.MonkeyPatch, straight: dict[str, Any], file: str
 ) -> None:
     data = interrupt(bench, monkeypatch, 14)
     assert steps_of(bench) == [8, 12]
@@ -130,7 +132,7 @@ def test_a_damaged_checkpoint_is_written_again(bench: Bench, monkeypatch: pytest
 
 
 def test_all_checkpoints_damaged_is_a_fresh_start(
-    bench: Bench, monkeypatch: pytest.MonkeyPatch, straight: dict[str, bytes]
+    bench: Bench, monkeypatch: pytest.MonkeyPatch, straight: dict[str, Any]
 ) -> None:
     data = interrupt(bench, monkeypatch, 14)
     for checkpoint in checkpoints(bench):
@@ -141,7 +143,7 @@ def test_all_checkpoints_damaged_is_a_fresh_start(
 
 
 def test_a_checkpoint_without_manifest_is_garbage(
-    bench: Bench, monkeypatch: pytest.MonkeyPatch, straight: dict[str, bytes]
+    bench: Bench, monkeypatch: pytest.MonkeyPatch, straight: dict[str, Any]
 ) -> None:
     data = interrupt(bench, monkeypatch, 14)
     (checkpoints(bench)[-1] / "manifest.json").unlink()
