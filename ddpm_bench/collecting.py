@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from ddpm_bench.environment import environment
-from ddpm_bench.store import Artifact, Store
+from ddpm_bench.store import Artifact, Store, alive
 
 SCHEMA = 1
 
@@ -207,14 +207,3 @@ def last_event(file: Path) -> dict[str, Any] | None:
     except json.JSONDecodeError:  # a single line longer than what was read: a traceback
         return {"event": "failed", "pid": 0}
     return event
-
-
-def alive(pid: int) -> bool:
-    """Whether a process exists."""
-    try:
-        os.kill(pid, 0)
-    except ProcessLookupError:
-        return False
-    except PermissionError:
-        return True
-    return True

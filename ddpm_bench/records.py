@@ -43,6 +43,8 @@ def read_plan(runs: Path, suite: str) -> dict[str, Any]:
         hint = suggestion(suite, known) if known else "; nothing has been run there yet"
         raise UserError(f'no suite "{suite}" under {runs}{hint}')
     plan: dict[str, Any] = json.loads(file.read_text(encoding="utf-8"))
+    if plan.get("schema") != SCHEMA:
+        raise UserError(f"{file}: schema {plan.get('schema')} is not {SCHEMA}; run the suite again")
     return plan
 
 
@@ -65,17 +67,18 @@ def update(runs: Path, suite: str, total_seconds: float | None = None) -> bool:
     file = folder / "results.json"
     if file.is_file():
         old = json.loads(file.read_text(encoding="utf-8"))
-        same = old.get("schema") == SCHEMA and stable(old) == stable(found)
+        same = old.get("schema") == SCHEMA and stable(old) == stable(found) and (folder / "results.csv").is_file()
         if same and total_seconds is None:
             return False
     found["timings"] = {"total_seconds": total_seconds}
     created = datetime.now(UTC).isoformat(timespec="seconds").replace("+00:00", "Z")
-    write_json(file, {"schema": SCHEMA, "suite": found["suite"], "title": found["title"], "created": created, **found})
+    # results.json last: where it is new, the tables are.
     write_text(folder / "results.csv", _csv(*_tidy(found)))
     if "timestep_kl" in plan["configuration"]["evaluation"]["metrics"]:
         write_text(folder / "timestep_kl.csv", _csv(list(TIMESTEP_COLUMNS), list(collector.timesteps())))
     else:
         (folder / "timestep_kl.csv").unlink(missing_ok=True)
+    write_json(file, {"schema": SCHEMA, "suite": found["suite"], "title": found["title"], "created": created, **found})
     return True
 
 

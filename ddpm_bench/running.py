@@ -41,14 +41,15 @@ class Outcome:
 
     selected: list[str]
     """Ids of the cells that were to be run."""
+    missing_baselines: list[str]
+    """Codes, floors and the like that could not be computed."""
 
     @property
     def failed(self) -> list[str]:
-        """Ids of the cells that should be done and are not, and names of baselines that could not be computed."""
+        """Ids of the cells that should be done and are not, and the baselines that could not be computed."""
         ended = ("done", "diverged", "illegal")
         cells = [cell for cell in self.results.cells if cell.id in self.selected]
-        baselines = [item["name"] for item in self.results.data["baselines"] if item["value"] is None]
-        return [*(cell.id for cell in cells if cell.status not in ended), *dict.fromkeys(baselines)]
+        return [*(cell.id for cell in cells if cell.status not in ended), *self.missing_baselines]
 
 
 class Syncer:
@@ -165,7 +166,9 @@ def run(
             report = build(runs, suite.name, reports)
         syncer.track()
         selected = [cell.suite_cell.id for cell in plan.selected()]
-        return Outcome(records.Results(runs, suite.name), report, done, syncer.warning, selected)
+        without = [item for item in plan.baselines if not plan.store.has(item.task.stage, item.task.key)]
+        baselines = list(dict.fromkeys(item.name or "codes of the data" for item in without))
+        return Outcome(records.Results(runs, suite.name), report, done, syncer.warning, selected, baselines)
 
 
 def summary(plan: Plan, missing: int) -> str:

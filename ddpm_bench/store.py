@@ -9,10 +9,13 @@ and renamed: what exists is whole.
 
 from __future__ import annotations
 
+import glob
 import hashlib
 import json
 import os
+import platform
 import shutil
+import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import cached_property
@@ -84,9 +87,10 @@ class Store:
         The caller may add to `manifest` while it fills the directory.
         """
         target = self.path(stage, key)
-        temporary = target.with_name(f".{target.name}.{os.getpid()}")
-        shutil.rmtree(temporary, ignore_errors=True)
-        temporary.mkdir(parents=True)
+        target.parent.mkdir(parents=True, exist_ok=True)
+        _sweep(target)
+        temporary = Path(tempfile.mkdtemp(prefix=f"{_owned(target)}{os.getpid()}.", dir=target.parent))
+        temporary.chmod(0o755)  # mkdtemp makes it private
         try:
             yield temporary
             manifest["files"] = {
@@ -98,6 +102,30 @@ class Store:
             _put(temporary, target)
         finally:
             shutil.rmtree(temporary, ignore_errors=True)
+
+
+def _owned(target: Path) -> str:
+    """How the names of this machine's unfinished directories of an artifact begin; the process follows."""
+    return f".{target.name}.{platform.node()}."
+
+
+def _sweep(target: Path) -> None:
+    """Remove what killed processes of this machine left of the artifact."""
+    for path in target.parent.glob(f"{glob.escape(_owned(target))}*"):
+        process = path.name.removeprefix(_owned(target)).partition(".")[0]
+        if process.isdecimal() and not alive(int(process)):
+            shutil.rmtree(path, ignore_errors=True)
+
+
+def alive(process: int) -> bool:
+    """Whether a process exists on this machine."""
+    try:
+        os.kill(process, 0)
+    except ProcessLookupError:
+        return False
+    except PermissionError:
+        return True
+    return True
 
 
 def _put(temporary: Path, target: Path) -> None:

@@ -363,8 +363,10 @@ def test_the_nearest_training_is_compared_with(plans: Plans) -> None:
 def test_other_data_are_a_difference(plans: Plans) -> None:
     plan = plans()
     plans.finish(plan.cells[0].train)
-    found = nearest_difference(plan.store, plans("", "dataset.size=16").cells[0].train)
-    assert found == ["the data set's content"]
+    other = plans("", "dataset.size=16", digest="e" * 64).cells[0].train
+    assert nearest_difference(plan.store, other) == ["the data set's content"]
+    touched = plans("", "dataset.size=16").cells[0].train  # other files, the same content
+    assert nearest_difference(plan.store, touched) == []
 
 
 # The same identity from the plan and from the finished artifact

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import platform
 import subprocess
 import sys
 from pathlib import Path
@@ -82,13 +83,18 @@ def test_a_directory_without_manifest_is_garbage_and_replaced(store: Store) -> N
     assert not (place / "old").exists()
 
 
-def test_what_a_killed_process_left_under_the_same_number_is_not_used(store: Store) -> None:
-    left = store.path("train", f".{KEY}.{os.getpid()}")
-    left.mkdir(parents=True)
-    (left / "stray").write_bytes(b"?")
+def test_what_a_killed_process_left_is_removed_and_not_used(store: Store) -> None:
+    gone = subprocess.Popen([sys.executable, "-c", ""])
+    gone.wait()
+    folders = {}
+    for owner in (f"{platform.node()}.{gone.pid}", f"{platform.node()}.{os.getpid()}", "elsewhere.1"):
+        folders[owner] = store.path("train", f".{KEY}.{owner}.abc")
+        folders[owner].mkdir(parents=True)
+        (folders[owner] / "stray").write_bytes(b"?")
     fill(store)
     assert "stray" not in store.get("train", KEY).manifest["files"]
-    assert not left.exists()
+    # The process is dead; a living one, and one of another machine, may still be at work.
+    assert [folder.exists() for folder in folders.values()] == [False, True, True]
 
 
 def flip(file: Path) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -13,15 +12,19 @@ if TYPE_CHECKING:
 
 
 def load(suite: str, runs: Path, overrides: list[str] | None, only: list[str] | None, name: str | None) -> Suite:
-    """The suite of a file, or of the file that a suite run before came from. Raises UserError."""
+    """The suite of a file; or a suite run before, by its name, with the overrides it was run with (further ones come
+    after them). Raises UserError."""
     from ddpm_bench import load_suite
+    from ddpm_bench.records import read_plan
 
     path = Path(suite)
     if not path.is_file() and not suite.endswith(".toml"):
         known = runs / "suites" / suite / "plan.json"
         if not known.is_file():
             raise UserError(f'no suite file "{suite}", and no suite of that name under {runs}')
-        path = Path(json.loads(known.read_text(encoding="utf-8"))["path"])
+        plan = read_plan(runs, suite)
+        path, name = Path(plan["path"]), name or plan["suite"]
+        overrides = [*(item for item in plan["overrides"] if not item.startswith("--only")), *(overrides or [])]
     if not path.is_file():
         raise UserError(f"{path}: no such suite file")
     return load_suite(path, overrides=tuple(overrides or ()), only=tuple(only or ()), name=name)

@@ -87,6 +87,9 @@ def _print_reuse(plan: Plan) -> None:
 
 def _print_cost(plan: Plan, console: Console) -> None:
     missing = plan.missing()
+    if not plan.selected():
+        console.print("nothing to do: no legal cell is selected")
+        return
     if not missing:
         console.print("nothing to do: every artifact exists")
         return

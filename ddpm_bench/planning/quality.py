@@ -93,7 +93,8 @@ class QualityPlanner:
     def add(self, plan: CellPlan, reverse: Reverse) -> None:
         """Features and metrics of a cell's samples."""
         protocol = {
-            "sampler": reverse.sampler, "sampling_steps": "all" if reverse.timesteps is None else len(reverse.timesteps),
+            "sampler": reverse.sampler,
+            "sampling_steps": "all" if reverse.timesteps is None else len(reverse.timesteps),
             "thresholding": reverse.thresholding, "weights": reverse.weights,
         }  # fmt: skip
         features: dict[str, list[Task]] = {}

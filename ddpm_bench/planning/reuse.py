@@ -35,6 +35,13 @@ def _text(value: Any) -> str:
     return value if isinstance(value, str) else "none" if value is None else json.dumps(value)
 
 
+def _digest(store: Store, inputs: dict[str, Any]) -> str | None:
+    """The digest of the data among the inputs of a training; None where they are not decoded."""
+    stage, key = inputs["data"]
+    digest: str | None = store.get(stage, key).manifest["info"]["digest"] if store.has(stage, key) else None
+    return digest
+
+
 def nearest_difference(store: Store, task: Task) -> list[str] | None:
     """How the task differs from the nearest training; None without any training."""
     here = flatten(task.spec)
@@ -42,7 +49,7 @@ def nearest_difference(store: Store, task: Task) -> list[str] | None:
     for file in sorted((store.root / "train").glob("[0-9a-f]*/manifest.json")):
         manifest = json.loads(file.read_text(encoding="utf-8"))
         found = differences(flatten(manifest["spec"]), here)
-        if manifest["inputs"] != task.inputs:
+        if _digest(store, manifest["inputs"]) != _digest(store, task.inputs):
             found.append("the data set's content")
         if best is None or len(found) < len(best):
             best = found
