@@ -7,8 +7,7 @@
 #
 # The container runs as user 1000, to whom the mounted folders must be writable.
 
-# The CUDA version of PyPI's torch wheels. They bring their own copies of the mathematical libraries, so that
-# --build-arg CUDA=13.0.2-base makes an image that is smaller and does the same.
+# The CUDA version of PyPI's torch wheels, which bring their own copies of the mathematical libraries.
 ARG CUDA=13.0.2-runtime
 FROM nvidia/cuda:${CUDA}-ubuntu24.04
 
