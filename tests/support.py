@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import json
 import os
+import signal
 import subprocess
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -60,6 +63,24 @@ def cli(*arguments: str | Path, cwd: Path, **environment: str) -> subprocess.Com
         [sys.executable, "-m", "ddpm_bench", *map(str, arguments)],
         cwd=cwd, capture_output=True, text=True, env={**os.environ, **environment}, timeout=600, check=False,
     )  # fmt: skip
+
+
+@contextmanager
+def cli_in_background(*arguments: str | Path, cwd: Path) -> Iterator[subprocess.Popen[str]]:
+    """The command line as a process that is still running; it does not outlive the block.
+
+    It gets the usual handling of Ctrl-C, which a shell takes away from commands that it starts in the background.
+    """
+    process = subprocess.Popen(
+        [sys.executable, "-m", "ddpm_bench", *map(str, arguments)],
+        cwd=cwd, text=True, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
+    )  # fmt: skip
+    with process:
+        try:
+            yield process
+        finally:
+            process.kill()
 
 
 def store_state(runs: Path) -> dict[str, int]:

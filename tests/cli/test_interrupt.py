@@ -4,14 +4,12 @@ from __future__ import annotations
 
 import os
 import signal
-import subprocess
-import sys
 import time
 from pathlib import Path
 
 import pytest
 
-from tests.support import TINY, artifacts, cli, write_suite
+from tests.support import TINY, artifacts, cli, cli_in_background, write_suite
 
 pytestmark = [pytest.mark.slow, pytest.mark.xdist_group("runs")]
 
@@ -36,17 +34,16 @@ def workers(parent: int) -> list[int]:
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_interrupted(tmp_path: Path, number: signal.Signals) -> None:
     write_suite(tmp_path, LONG)
-    command = [sys.executable, "-m", "ddpm_bench", "run", "tiny.toml", "--jobs", "1"]
-    process = subprocess.Popen(command, cwd=tmp_path, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
-    deadline = time.monotonic() + 120
-    while not any('"progress"' in file.read_text() for file in (tmp_path / "runs/logs/train").glob("*.jsonl")):
-        assert process.poll() is None, process.communicate()
-        assert time.monotonic() < deadline
-        time.sleep(0.1)
-    children = workers(process.pid)
-    assert children
-    os.kill(process.pid, number)
-    out, err = process.communicate(timeout=60)
+    with cli_in_background("run", "tiny.toml", "--jobs", "1", cwd=tmp_path) as process:
+        deadline = time.monotonic() + 120
+        while not any('"progress"' in file.read_text() for file in (tmp_path / "runs/logs/train").glob("*.jsonl")):
+            assert process.poll() is None, process.communicate()
+            assert time.monotonic() < deadline
+            time.sleep(0.1)
+        children = workers(process.pid)
+        assert children
+        os.kill(process.pid, number)
+        out, err = process.communicate(timeout=60)
     assert process.returncode == 75
     assert out == ""
     assert err.splitlines()[-1] == "interrupted; the same command goes on where this one stopped"

@@ -6,13 +6,12 @@ import json
 import os
 import signal
 import subprocess
-import sys
 import time
 from pathlib import Path
 
 import pytest
 
-from tests.support import TINY, cli, stable_results, write_suite
+from tests.support import TINY, cli, cli_in_background, stable_results, write_suite
 
 pytestmark = [pytest.mark.slow, pytest.mark.xdist_group("runs")]
 
@@ -37,7 +36,7 @@ def events(runs: Path, stage: str) -> list[dict]:  # type: ignore[type-arg]
     return found
 
 
-def wait_for(condition, process: subprocess.Popen[bytes]) -> None:  # type: ignore[no-untyped-def,type-arg]
+def wait_for(condition, process: subprocess.Popen[str]) -> None:  # type: ignore[no-untyped-def,type-arg]
     deadline = time.monotonic() + 240
     while not condition():
         assert process.poll() is None, "the run ended before it could be killed"
@@ -50,10 +49,6 @@ def wait_for(condition, process: subprocess.Popen[bytes]) -> None:  # type: igno
 def test_sigkill(uninterrupted: Path, tmp_path: Path, stage: str, victim: str) -> None:
     write_suite(tmp_path, SUITE)
     runs = tmp_path / "runs"
-    process = subprocess.Popen(
-        [sys.executable, "-m", "ddpm_bench", "run", "tiny.toml"], cwd=tmp_path,
-        stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
-    )  # fmt: skip
 
     def inside() -> list[dict]:  # type: ignore[type-arg]
         """Progress events of the stage that prove it is under way; in training after the first checkpoint."""
@@ -63,21 +58,23 @@ def test_sigkill(uninterrupted: Path, tmp_path: Path, stage: str, victim: str) -
         inner = begun and last and last["event"] == "progress" and last["done"] < last["total"]
         return [last] if inner else []  # type: ignore[list-item]
 
-    wait_for(inside, process)
-    worker = inside()[0]["pid"] if inside() else events(runs, stage)[-1]["pid"]
-    os.kill(worker if victim == "worker" else process.pid, signal.SIGKILL)
-    if victim == "worker":  # the run submits the job again by itself
-        assert process.wait(timeout=300) == 0
-    else:
-        process.wait(timeout=60)
-        finished = {event["event"] for event in events(runs, stage)}
-        assert stage != "train" or "done" not in finished, "the kill came after the stage"
-        deadline = time.monotonic() + 30
-        while Path(f"/proc/{worker}").exists():  # the worker ends when its run does
-            assert time.monotonic() < deadline
-            time.sleep(0.05)
-        done = cli("run", "tiny.toml", cwd=tmp_path)
-        assert done.returncode == 0, done.stderr
+    with cli_in_background("run", "tiny.toml", cwd=tmp_path) as process:
+        wait_for(inside, process)
+        worker = inside()[0]["pid"] if inside() else events(runs, stage)[-1]["pid"]
+        os.kill(worker if victim == "worker" else process.pid, signal.SIGKILL)
+        if victim == "worker":  # the run submits the job again by itself
+            process.communicate(timeout=300)
+            assert process.returncode == 0
+        else:
+            process.wait(timeout=60)
+            finished = {event["event"] for event in events(runs, stage)}
+            assert stage != "train" or "done" not in finished, "the kill came after the stage"
+            deadline = time.monotonic() + 30
+            while Path(f"/proc/{worker}").exists():  # the worker ends when its run does
+                assert time.monotonic() < deadline
+                time.sleep(0.05)
+            done = cli("run", "tiny.toml", cwd=tmp_path)
+            assert done.returncode == 0, done.stderr
     starts = [event for event in events(runs, stage) if event["event"] == "start"]
     normal = [event for event in events(uninterrupted / "runs", stage) if event["event"] == "start"]
     assert len(starts) > len(normal), "the kill did not hit inside the stage"

@@ -2,10 +2,6 @@
 
 from __future__ import annotations
 
-import signal
-import subprocess
-import sys
-import time
 from pathlib import Path
 
 import pytest
@@ -110,22 +106,3 @@ def test_a_dead_tracking_server_costs_one_warning(tmp_path: Path) -> None:
     synced = cli("track", "sync", cwd=tmp_path)
     assert synced.returncode == 0, synced.stderr
     assert (tmp_path / "runs" / "mlflow.db").is_file()
-
-
-def test_interrupted_is_code_75_and_resumable(tmp_path: Path) -> None:
-    text = TINY.replace("steps = 40", "steps = 100000").replace('["epsilon", "x0"]', '["epsilon"]')
-    write_suite(tmp_path, text)
-    process = subprocess.Popen(
-        [sys.executable, "-m", "ddpm_bench", "run", "tiny.toml"], cwd=tmp_path, text=True,
-        stdout=subprocess.PIPE, stderr=subprocess.PIPE,
-    )  # fmt: skip
-    deadline = time.monotonic() + 120
-    while not any("progress" in file.read_text() for file in (tmp_path / "runs" / "logs").glob("train/*.jsonl")):
-        assert time.monotonic() < deadline
-        assert process.poll() is None
-        time.sleep(0.1)
-    process.send_signal(signal.SIGINT)
-    _, errors = process.communicate(timeout=60)
-    assert process.returncode == 75
-    assert "interrupted" in errors
-    assert "Traceback" not in errors
