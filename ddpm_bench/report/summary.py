@@ -72,7 +72,7 @@ def _standing(table: Table, index: int, leader: Row) -> str:
 
 
 def _against_baselines(table: Table) -> str:
-    """How many variants beat each likelihood baseline."""
+    """How many variants lie below each likelihood baseline; by the value, whatever its error."""
     index = next((i for i, column in enumerate(table.columns) if column.metric == "bits_per_dim"), None)
     if index is None:
         return ""
@@ -84,5 +84,5 @@ def _against_baselines(table: Table) -> str:
         if values and entry and entry.summary.mean is not None:
             won = sum(value < entry.summary.mean for value in values)
             share = str(won or "none") if found else f"{won or 'None'} of {words.count(len(values), 'variant')}"
-            found.append(f"{share} {'beat' if won > 1 else 'beats'} the {row.label} ({entry.text} bits/dim)")
+            found.append(f"{share} {'lie' if won > 1 else 'lies'} below the {row.label} ({entry.text} bits/dim)")
     return f"{_listed(found)}." if found else ""

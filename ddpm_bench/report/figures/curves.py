@@ -74,7 +74,8 @@ def draw(view: ResultsView, groups: list[Variant]) -> Drawing | None:
     diverged = sum(item.divergence is not None for item in found)
     seeds = len({item.seed for item in found})
     caption = (
-        "Above, measured on the validation split and comparable between trainings; below, the training loss as it was "
+        "Above, on the validation split and comparable between trainings, of the averaged weights: bits/dim is an estimate "
+        "with σ²=β̃ and unclipped x̂₀ from a few timesteps of each image. Below, the training loss as it was "
         "minimised, one panel for each unit. "
         if measured
         else "The training loss as it was minimised, one panel for each unit. "
