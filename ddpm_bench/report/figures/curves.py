@@ -74,7 +74,7 @@ def draw(view: ResultsView, groups: list[Variant]) -> Drawing | None:
     diverged = sum(item.divergence is not None for item in found)
     seeds = len({item.seed for item in found})
     caption = (
-        "Above, on the validation split and comparable between trainings, of the averaged weights: bits/dim is an estimate "
+        "Above, of the averaged weights on the validation split, comparable between trainings; bits/dim is an estimate "
         "with σ²=β̃ and unclipped x̂₀ from a few timesteps of each image. Below, the training loss as it was "
         "minimised, one panel for each unit. "
         if measured
