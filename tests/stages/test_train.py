@@ -17,8 +17,8 @@ from ddpm_bench.diffusion.losses.vlb import Vlb
 from ddpm_bench.diffusion.predictions.x0 import X0
 from ddpm_bench.diffusion.variances.beta import Beta
 from ddpm_bench.spec import Training
+from ddpm_bench.stages._batches import Batches
 from ddpm_bench.stages._model import build_network
-from ddpm_bench.stages.train import Batches
 from ddpm_bench.store import Artifact
 from tests.oracles import chain, cosine_betas
 from tests.stages.workbench import SMALL, Bench, table, training, weights

@@ -8,7 +8,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from ddpm_bench.stages.train import Batches
+from ddpm_bench.stages._batches import Batches
 
 T = 7
 

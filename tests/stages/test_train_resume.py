@@ -16,8 +16,9 @@ from ddpm_bench.diffusion.losses.simple import Simple
 from ddpm_bench.identity import canonical
 from ddpm_bench.spec import Training
 from ddpm_bench.stages import _checkpoints, train
+from ddpm_bench.stages._batches import Batches
 from ddpm_bench.stages._validation import Validation
-from ddpm_bench.stages.train import Batches, Trainer
+from ddpm_bench.stages.train import Trainer
 from ddpm_bench.store import Artifact
 from tests.stages.workbench import SMALL, Bench, table, training, weights
 
