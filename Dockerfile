@@ -2,7 +2,7 @@
 #
 #   docker build -t ddpm-bench .
 #   mkdir -p runs reports data
-#   docker run --rm -it --gpus all -v "$PWD/runs:/work/runs" -v "$PWD/reports:/work/reports" -v "$PWD/data:/data" \
+#   docker run --rm -it --gpus all -v "$PWD/runs:/bench/runs" -v "$PWD/reports:/bench/reports" -v "$PWD/data:/data" \
 #       ddpm-bench run suites/digits_quickstart.toml
 #
 # The container runs as user 1000, to whom the mounted folders must be writable.
@@ -17,7 +17,7 @@ RUN apt-get update \
     && DEBIAN_FRONTEND=noninteractive apt-get install -y --no-install-recommends \
         gcc libc6-dev python3-dev python3-venv \
     && rm -rf /var/lib/apt/lists/* \
-    && install -d -o ubuntu -g ubuntu /work /work/runs /work/reports /data /weights
+    && install -d -o ubuntu -g ubuntu /bench /bench/runs /bench/reports /data /weights
 
 ENV PATH=/opt/venv/bin:$PATH
 WORKDIR /opt/ddpm-bench
@@ -31,10 +31,10 @@ COPY README.md ./
 COPY ddpm_bench ddpm_bench
 RUN python3 -m pip install --no-cache-dir --no-deps --force-reinstall .
 
-WORKDIR /work
+WORKDIR /bench
 COPY --chown=ubuntu:ubuntu suites suites
-ENV DDPM_BENCH_RUNS=/work/runs DDPM_BENCH_DATA=/data DDPM_BENCH_WEIGHTS=/weights
-VOLUME ["/work/runs", "/work/reports", "/data", "/weights"]
+ENV DDPM_BENCH_RUNS=/bench/runs DDPM_BENCH_DATA=/data DDPM_BENCH_WEIGHTS=/weights
+VOLUME ["/bench/runs", "/bench/reports", "/data", "/weights"]
 USER ubuntu
 
 # `docker stop` interrupts the run as Ctrl-C does: the same command goes on where it stopped.
