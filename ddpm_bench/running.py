@@ -124,9 +124,8 @@ def run(
     workers = make_workers(device, jobs)
     folder = records.suite_folder(runs, suite.name)
     folder.mkdir(parents=True, exist_ok=True)
-    lock = FileLock(folder / ".lock")
     try:
-        lock.acquire(timeout=0)
+        lock = FileLock(folder / ".lock").acquire(timeout=0)
     except Timeout:
         raise UserError(f'another run of "{suite.name}" is active on {runs}; wait for it or stop it') from None
     with lock:
@@ -147,8 +146,8 @@ def run(
         done = 0
         if plan.info is None:  # the keys of everything else need the data's digest
             write_json(folder / "data.json", data_to_json(plan))
-            name = f"data set {suite.configuration['dataset']['name']}"
-            execute([make_job(name, [plan.data], plan.missing(), 1)], folder / "data.json", False)
+            job = make_job(suite.configuration["dataset"]["name"], [plan.data], plan.missing(), 1)
+            execute([job], folder / "data.json", False)
             plan = make_plan(suite, runs, skip_missing=skip_missing)
             if plan.info is None:
                 raise UserError(_data_failure(runs, plan))

@@ -5,8 +5,10 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
+from filelock import FileLock
 
 import ddpm_bench as db
+from tests.conftest import FinishedRun
 from tests.support import TINY, cli, write_suite
 
 pytestmark = pytest.mark.xdist_group("runs")
@@ -69,8 +71,6 @@ def test_one_fails_one_diverges_one_is_done(broken: Path) -> None:
 
 
 def test_a_second_run_of_the_suite_at_the_same_time_is_refused(tmp_path: Path) -> None:
-    from filelock import FileLock
-
     suite = write_suite(tmp_path)
     folder = tmp_path / "runs" / "suites" / "tiny"
     folder.mkdir(parents=True)
@@ -78,6 +78,11 @@ def test_a_second_run_of_the_suite_at_the_same_time_is_refused(tmp_path: Path) -
         done = cli("run", suite, cwd=tmp_path)
     assert done.returncode == 2
     assert "another run" in done.stderr and "Traceback" not in done.stderr
+
+
+def test_a_finished_run_lets_go_of_the_suite(finished_tiny: FinishedRun) -> None:
+    with FileLock(finished_tiny.runs / "suites" / "tiny" / ".lock", timeout=0):
+        pass
 
 
 @pytest.mark.slow  # about 40 s
