@@ -238,7 +238,7 @@ class TestDockerfile:
         folder = root
 
         def inside(text: str) -> str:
-            return re.sub(r"(?<![\w./])/(?=(?:opt|work|data|weights)\b)", f"{root}/", text)
+            return re.sub(r"(?<![\w./])/(?=(?:opt|bench|data|weights)\b)", f"{root}/", text)
 
         def run(*command: str) -> str:
             done = subprocess.run(
@@ -277,7 +277,7 @@ class TestDockerfile:
 
         shutil.copytree(finished_tiny.runs, environment["DDPM_BENCH_RUNS"])
         page = folder / run(*entry, "report", "tiny").strip()
-        assert page == root / "work" / "reports" / "tiny" / "index.html"
+        assert page == root / "bench" / "reports" / "tiny" / "index.html"
         assert page.read_bytes().startswith(b"<!")
         assert "to do:" in run(*entry, "plan", "suites/digits_quickstart.toml")
 
