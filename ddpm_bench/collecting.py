@@ -60,9 +60,10 @@ class Collector:
         status, reason = self.status(cell)
         record = {
             "id": cell["id"], "label": cell["label"], "axes": cell["axes"], "seed": cell["seed"],
+            "variant": cell["variant"],
             "status": status, "reason": reason, "train_key": cell.get("train"),
             "shares_training_with": [i for i in self._sharing.get(cell.get("train", ""), []) if i != cell["id"]],
-            "artifacts": self._artifacts(cell), "log": None, "training": None, "metrics": {}, "timings": {},
+            "artifacts": self._artifacts(cell), "log": None, "training": None, "network_calls": None, "metrics": {}, "timings": {},
         }  # fmt: skip
         if status == "illegal":
             return record
@@ -78,6 +79,7 @@ class Collector:
             timings = train.manifest["timings"]
             record["timings"] = {name: timings.get(name) for name in ("train_seconds", "images_per_second")}
             chunks = [self.artifact("sample", key) for key in cell["samples"]]
+            record["network_calls"] = self._network_calls(cell)
             record["timings"]["sample_seconds"] = sum(c.manifest["timings"]["seconds"] for c in chunks if c) or None
         record["metrics"] = self._metrics(cell, status, reason)
         return record
@@ -102,7 +104,7 @@ class Collector:
 
     def tasks(self, cell: dict[str, Any]) -> Iterator[tuple[str, str]]:
         """(stage, key) of every task of a cell, the data and the reference features included."""
-        scores = [key for keys in cell["score"].values() for key in keys]
+        scores = [*(key for keys in cell["score"].values() for key in keys), *cell["fit"]]
         likelihoods, quality = cell["likelihood"].values(), cell["quality"].values()
         wanted = [cell["train"], *scores, *likelihoods, *cell["samples"], *cell["features"], *quality]
         seen: dict[str, None] = {}
@@ -133,6 +135,20 @@ class Collector:
             "samples": [found for key in cell["samples"] if (found := place("sample", key))],
         }
 
+    def _network_calls(self, cell: dict[str, Any]) -> dict[str, int]:
+        """Calls of the network behind the cell's likelihood (fits included) and its samples, as far as they are made;
+        cells that share them count them each."""
+        scores = [*(key for keys in cell["score"].values() for key in keys), *cell["fit"]]
+        found = {"likelihood": scores, "sample": cell["samples"]}
+        return {
+            name: sum(
+                artifact.manifest.get("info", {}).get("network_calls", 0)
+                for key in keys
+                if (artifact := self.artifact(self.plan["tasks"][key]["stage"], key))
+            )
+            for name, keys in found.items()
+        }
+
     def _metrics(self, cell: dict[str, Any], status: str, reason: str | None) -> dict[str, Any]:
         found: dict[str, Any] = {}
         for split, key in cell["likelihood"].items():
@@ -148,10 +164,16 @@ class Collector:
                     found[f"{name}{part}"] = estimate
         expected = self.plan["metrics"]
         why = {"diverged": f"diverged: {reason}", "failed": reason}.get(status, "not computed yet")
+
+        def reason_of(name: str) -> str:
+            if cell["no_bound"] and name.startswith("bits_per_dim"):
+                return str(cell["no_bound"])
+            return str(self.plan["not_computed"].get(name, why))
+
         missing = {
             name: {
                 "value": None, "stderr": None, "num_samples": 0, **expected[name], "protocol": {},
-                "reason": self.plan["not_computed"].get(name, why),
+                "reason": reason_of(name),
             }
             for name in expected if name not in found
         }  # fmt: skip
@@ -173,10 +195,10 @@ class Collector:
                 elif not name:
                     yield {"name": baseline["name"], "metric": baseline["metric"], **estimate}
 
-    def timesteps(self) -> Iterator[list[str]]:
-        """The rows of timestep_kl.csv, as text: the numbers stay as the likelihood stage wrote them."""
+    def timesteps(self, split: str) -> Iterator[list[str]]:
+        """The rows of timestep_kl.csv of a split, as text: the numbers stay as the likelihood stage wrote them."""
         for cell in self.plan["cells"]:
-            key = cell.get("likelihood", {}).get("test")
+            key = cell.get("likelihood", {}).get(split)
             artifact = self.artifact("likelihood", key) if key else None
             if artifact:
                 rows = csv.reader(io.StringIO((artifact.path / "timesteps.csv").read_text(encoding="utf-8")))

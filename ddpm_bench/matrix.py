@@ -228,6 +228,9 @@ def include_points(
         except UserError as problem:
             report(f"{path}.variant", str(problem))
             return []
+        if not isinstance(given, Mapping) or not given:
+            report(f"{path}.variant", f'"{variant}" returns no table of short names but {describe(given)}')
+            return []
     values, varied = dict(base), {}
     for key, value in given.items():
         place = f"{path}.variant" if "variant" in table else f"{path}.{key}"

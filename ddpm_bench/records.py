@@ -1,4 +1,4 @@
-"""Results: what the store holds for the cells of a suite, as results.json, results.csv and timestep_kl.csv.
+"""Results: what the store holds for the cells of a suite, as results.json, results.csv and tables over timesteps.
 
 results.json is the truth that the report and MLflow are made from. Nothing here needs torch but a cell's `model` and
 `process`.
@@ -23,11 +23,17 @@ if TYPE_CHECKING:
     import numpy as np
     import pandas as pd
 
+    from ddpm_bench.paired import PairedDifference
+
 VOLATILE = ("created", "environment", "timings")
 """Entries of results.json (top level and in cells) that may differ between two runs of the same suite."""
-TIDY = ("status", "reason", "train_key", "metric", "value", "stderr", "num_samples", "unit", "higher_is_better",
-        "extractor", "n_generated", "n_reference", "reference_split")  # fmt: skip
-TIMESTEP_COLUMNS = ("cell_id", "seed", "t", "kl", "stderr", "kl_variance", "kl_mean", "epsilon_mse", "x0_mse")
+TIDY = ("status", "reason", "train_key", "metric", "value", "stderr", "stderr_noise", "num_samples", "unit",
+        "higher_is_better", "extractor", "n_generated", "n_reference", "reference_split")  # fmt: skip
+TIMESTEP_COLUMNS = ("cell_id", "seed", "t", "kl", "stderr", "kl_variance", "kl_mean", "epsilon_mse", "x0_mse",
+                    "log_snr", "log_sigma2", "head", "rate", "distortion")  # fmt: skip
+TIMESTEP_FILES = {
+    "test": "timestep_kl.csv", "validation": "timestep_kl_validation.csv", "train": "timestep_kl_train.csv",
+}  # fmt: skip
 
 
 def suite_folder(runs: Path, suite: str) -> Path:
@@ -56,7 +62,7 @@ def stable(results: dict[str, Any]) -> dict[str, Any]:
 
 
 def update(runs: Path, suite: str, total_seconds: float | None = None) -> bool:
-    """Bring results.json, results.csv and timestep_kl.csv to the state of the store; False if nothing had changed.
+    """Bring results.json and the tables beside it to the state of the store; False if nothing had changed.
 
     total_seconds: how long the run that ends here took; given, it is written even if nothing else had changed.
     """
@@ -74,12 +80,29 @@ def update(runs: Path, suite: str, total_seconds: float | None = None) -> bool:
     created = datetime.now(UTC).isoformat(timespec="seconds").replace("+00:00", "Z")
     # results.json last: where it is new, the tables are.
     write_text(folder / "results.csv", _csv(*_tidy(found)))
-    if "timestep_kl" in plan["configuration"]["evaluation"]["metrics"]:
-        write_text(folder / "timestep_kl.csv", _csv(list(TIMESTEP_COLUMNS), list(collector.timesteps())))
-    else:
-        (folder / "timestep_kl.csv").unlink(missing_ok=True)
+    tables = _timestep_tables(plan, collector)
+    for name in (*TIMESTEP_FILES.values(), "log_snr_kl.csv"):
+        if name in tables:
+            write_text(folder / name, tables[name])
+        else:
+            (folder / name).unlink(missing_ok=True)
     write_json(file, {"schema": SCHEMA, "suite": found["suite"], "title": found["title"], "created": created, **found})
     return True
+
+
+def _timestep_tables(plan: dict[str, Any], collector: Collector) -> dict[str, str]:
+    """File → text of the tables over timesteps: one for each split, and that of the test split over log SNR."""
+    from ddpm_bench.log_snr import COLUMNS, chain_length, table_rows  # numpy, which importing this module does not need
+
+    evaluation = plan["configuration"]["evaluation"]
+    if "timestep_kl" not in evaluation["metrics"]:
+        return {}
+    splits = dict.fromkeys(["test", *evaluation["splits"]])
+    rows = {split: list(collector.timesteps(split)) for split in splits}
+    tables = {TIMESTEP_FILES[split]: _csv(list(TIMESTEP_COLUMNS), rows[split]) for split in splits}
+    lengths = {cell["id"]: chain_length(cell["axes"]) for cell in plan["cells"] if "train" in cell}
+    over_log_snr = table_rows([dict(zip(TIMESTEP_COLUMNS, row, strict=True)) for row in rows["test"]], lengths)
+    return tables | {"log_snr_kl.csv": _csv(list(COLUMNS), list(over_log_snr))}
 
 
 def _csv(header: list[str], rows: list[list[Any]]) -> str:
@@ -100,7 +123,7 @@ def _tidy(results: dict[str, Any]) -> tuple[list[str], list[list[Any]]]:
             protocol = metric.get("protocol", {})
             reason = metric.get("reason") or cell["reason"]
             middle = [cell["status"], reason, cell["train_key"], name]
-            values = [metric.get(key) for key in ("value", "stderr", "num_samples", "unit", "higher_is_better")]
+            values = [metric.get(key) for key in TIDY[4:-4]]
             rows.append([*head, *middle, *values, *(protocol.get(key) for key in TIDY[-4:])])
     return ["suite", "cell_id", "label", "seed", *axes, *TIDY], rows
 
@@ -111,18 +134,28 @@ class ResultCell:
 
     runs: Path
     record: dict[str, Any]
+    plugins: tuple[str, ...] = ()
+    """The suite's own files, which its network and process may need."""
 
     def __getattr__(self, name: str) -> Any:
         record: dict[str, Any] = object.__getattribute__(self, "record")
         if name in record:
             return record[name]
-        raise AttributeError(f"a cell has no {name!r}; it has {', '.join(record)}, samples(), model(), process, log()")
+        raise AttributeError(
+            f"a cell has no {name!r}; it has {', '.join(record)}, samples(), model(), process, difference(), log()"
+        )
 
     def _train(self) -> Artifact:
         place = self.record["artifacts"].get("train")
         if place is None:
             raise UserError(f"cell {self.record['id']} has no training yet (status {self.record['status']})")
         return Artifact(self.runs / place)
+
+    def _load_plugins(self) -> None:
+        from ddpm_bench.registry import load_plugin_file
+
+        for file in self.plugins:
+            load_plugin_file(Path(file))
 
     def samples(self) -> np.ndarray:
         """The generated images, uint8 levels [N, C, H, W], memory-mapped where one chunk holds them all."""
@@ -138,6 +171,7 @@ class ResultCell:
         """The trained network: model(x_t, t) → output, in evaluation mode; t is 0-based."""
         from ddpm_bench.stages._model import load_model
 
+        self._load_plugins()
         return load_model(self._train().verify(), weights, device)
 
     @property
@@ -145,8 +179,15 @@ class ResultCell:
         """The forward process of the cell (`diffusion.process.Process`)."""
         from ddpm_bench.spec import rebuild_training
 
+        self._load_plugins()
         training = rebuild_training(self._train().spec["training"])
         return training.schedule.process(training.timesteps)
+
+    def difference(self, other: ResultCell, split: str = "test") -> PairedDifference:
+        """This cell's bits/dim minus another's, image by image, with its standard errors."""
+        from ddpm_bench.paired import paired_difference
+
+        return paired_difference(self, other, split)
 
     def log(self) -> list[dict[str, Any]]:
         """The events of the cell's training."""
@@ -170,7 +211,8 @@ class Results:
     @cached_property
     def cells(self) -> list[ResultCell]:
         """The cells, in the order of the suite."""
-        return [ResultCell(self.runs, record) for record in self.data["cells"]]
+        plugins = tuple(read_plan(self.runs, self.suite)["plugins"])
+        return [ResultCell(self.runs, record, plugins) for record in self.data["cells"]]
 
     @property
     def claims(self) -> list[dict[str, Any]]:
@@ -187,7 +229,14 @@ class Results:
 
     @cached_property
     def timestep_kl(self) -> pd.DataFrame:
-        """KL and errors of every cell at every t = 1…T, bits/dim."""
+        """KL and errors of every cell at every t = 1…T of the test split, bits/dim."""
         import pandas as pd
 
         return pd.read_csv(self.folder / "timestep_kl.csv")
+
+    @cached_property
+    def log_snr_kl(self) -> pd.DataFrame:
+        """KL and errors of every cell over log SNR: one grid for all schedules, bits/dim per unit of log SNR."""
+        import pandas as pd
+
+        return pd.read_csv(self.folder / "log_snr_kl.csv")

@@ -14,7 +14,6 @@ import importlib
 import importlib.util
 import inspect
 import sys
-from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cache
 from importlib.metadata import EntryPoint, entry_points
@@ -43,6 +42,7 @@ AXES = {
         Axis("weightings", "ddpm_bench.diffusion.weightings", "weighting"),
         Axis("losses", "ddpm_bench.diffusion.losses", "loss"),
         Axis("samplers", "ddpm_bench.diffusion.samplers", "sampler"),
+        Axis("estimators", "ddpm_bench.diffusion.estimators", "estimator"),
         Axis("networks", "ddpm_bench.networks", "network"),
         Axis("datasets", "ddpm_bench.datasets", "dataset"),
         Axis("extractors", "ddpm_bench.extractors", "extractor"),
@@ -52,7 +52,8 @@ AXES = {
 }
 
 _registered: dict[tuple[str, str], Any] = {}
-_plugin_package: str | None = None
+_plugin_files: dict[str, bytes] = {}
+"""Module name → the text of a user's own file as it was run."""
 
 T = TypeVar("T")
 
@@ -76,7 +77,7 @@ class Entry:
         """Name, version and parameters; for an entry that is not ddpm_bench's own also the digest of its code."""
         identity = {"name": self.name, "version": self.version, **identity_fields(self)}
         if not type(self).__module__.startswith("ddpm_bench."):
-            identity["source"] = source_digest(type(self))
+            identity["source"] = source_digest(type(self))  # type: ignore[arg-type]  # a class is hashable
         return identity
 
     def parameters(self) -> dict[str, Any]:
@@ -94,9 +95,13 @@ class Entry:
         return None
 
 
+@cache
 def source_digest(cls: type) -> str:
-    """SHA-256 of the syntax tree of the module that defines the class: comments and layout do not count."""
-    tree = ast.parse(inspect.getsource(sys.modules[cls.__module__]))
+    """SHA-256 of the syntax tree of the module that defines the class: comments and layout do not count.
+
+    A plugin's is taken when it registers: of the code that runs, whatever becomes of its file.
+    """
+    tree = ast.parse(_plugin_files.get(cls.__module__) or inspect.getsource(sys.modules[cls.__module__]))
     return hashlib.sha256(ast.unparse(tree).encode()).hexdigest()
 
 
@@ -111,29 +116,46 @@ def axis_of(name: str) -> Axis:
 def register(thing: T) -> T:
     """Register an entry class (or a variant function) under the name of its file. Goes above `@dataclass`.
 
-    Raises TypeError for a class without axis base, a missing docstring, or a name that is taken.
+    Raises TypeError for a class without axis base, a variant that asks for arguments, a missing docstring, or a name
+    that is taken.
     """
-    module: str = thing.__module__
-    axis = thing.axis if isinstance(thing, type) and issubclass(thing, Entry) else "variants"
-    if axis != "variants" and not dataclasses.is_dataclass(thing):
-        raise TypeError(f"{module}: {thing!r} is not a dataclass; put @register above @dataclass")
-    if axis == "variants" and isinstance(thing, type):
-        raise TypeError(f"{module}: {thing!r} has no axis; subclass Schedule, Loss, … of ddpm_bench")
-    name = module.rpartition(".")[2]
-    if not module.startswith("ddpm_bench.") and _plugin_package:
-        name = f"{_plugin_package}/{name}"
+    module, who = thing.__module__, f"{thing.__module__}.{thing.__qualname__}"  # type: ignore[attr-defined]
+    if not isinstance(thing, type):
+        axis = "variants"
+        if inspect.signature(thing).parameters:  # type: ignore[arg-type]
+            raise TypeError(f"{who}: a variant is a function without arguments that returns {{short name: value}}")
+    elif not issubclass(thing, Entry) or not hasattr(thing, "axis"):
+        raise TypeError(f"{who} has no axis; subclass Schedule, Loss, … of ddpm_bench")
+    else:
+        axis = thing.axis
+        if not dataclasses.is_dataclass(thing) or not thing.__dataclass_params__.frozen:
+            raise TypeError(f"{who} is no frozen dataclass; put @register above @dataclass(frozen=True, kw_only=True)")
     written = inspect.cleandoc(thing.__doc__ or "")
-    if not written or written.startswith(f"{getattr(thing, '__name__', '')}("):
-        raise TypeError(f"{module}: {thing!r} needs a written docstring")
+    if not written or written.startswith(f"{thing.__name__}("):  # type: ignore[attr-defined]
+        raise TypeError(f"{who} needs a written docstring")
+    name = module.rpartition(".")[2]
+    package = None if module.startswith("ddpm_bench.") else _packages().get(module.partition(".")[0])
+    if package is not None and module not in _plugin_files:
+        name = f"{package}/{name}"
+    if isinstance(thing, type) and (package is not None or module in _plugin_files):
+        source_digest(thing)
     own = f"{AXES[axis].package}.{name}"
     taken = _registered.get((axis, name))
     if module != own and name in _own_names(AXES[axis]):
-        raise TypeError(f'{axis}: the name "{name}" of {module} is taken by {own}')
+        raise TypeError(f'{axis}: the name "{name}" of {who} is taken by {own}')
     if taken is not None and (taken.__module__, taken.__qualname__) != (module, thing.__qualname__):  # type: ignore[attr-defined]
-        raise TypeError(f'{axis}: the name "{name}" of {module} is taken by {taken.__module__}.{taken.__qualname__}')
+        raise TypeError(f'{axis}: the name "{name}" of {who} is taken by {taken.__module__}.{taken.__qualname__}')
     thing.name = name  # type: ignore[attr-defined]
     _registered[axis, name] = thing
     return thing
+
+
+def _forget(module: str) -> None:
+    """Take back a module and what it registered: it failed half-way, or its file was edited."""
+    sys.modules.pop(module, None)
+    _plugin_files.pop(module, None)
+    for place in [place for place, thing in _registered.items() if thing.__module__ == module]:
+        del _registered[place]
 
 
 @cache
@@ -154,6 +176,24 @@ def _entry_points(axis: Axis) -> dict[str, EntryPoint]:
     return found
 
 
+@cache
+def _packages() -> dict[str, str]:
+    """Top-level module → the package that has entry points in it and names what is registered there."""
+    points = [(name, point) for axis in AXES.values() for name, point in _entry_points(axis).items()]
+    return {point.module.partition(".")[0]: name.partition("/")[0] for name, point in points}
+
+
+def origin(axis_name: str, name: str) -> str:
+    """Where an entry is, `package.module[:object]`; imports none. Raises KeyError for a name that is not registered."""
+    axis = axis_of(axis_name)
+    if name in _own_names(axis):
+        return f"{axis.package}.{name}"
+    if name in _entry_points(axis):
+        return _entry_points(axis)[name].value
+    loaded = _registered[axis.directory, name]
+    return f"{loaded.__module__}:{loaded.__qualname__}"
+
+
 def names(axis_name: str) -> list[str]:
     """The registered names of an axis: ddpm_bench's files, then entry points and loaded plugins. Imports none."""
     axis = axis_of(axis_name)
@@ -163,56 +203,69 @@ def names(axis_name: str) -> list[str]:
 
 
 def get(axis_name: str, name: str) -> Any:
-    """The entry class (or variant function), imported when first asked for. Raises UserError for an unknown name."""
-    global _plugin_package
+    """The entry class (or variant function), imported when first asked for.
+
+    Raises UserError for an unknown name, and for a plugin that cannot be imported or is something else.
+    """
     axis = axis_of(axis_name)
     if (axis.directory, name) not in _registered:
         if name in _own_names(axis):
             importlib.import_module(f"{axis.package}.{name}")
         elif name in _entry_points(axis):
-            _plugin_package = name.partition("/")[0]
-            try:
-                _entry_points(axis)[name].load()
-            except Exception as cause:
-                raise UserError(f'the plugin {axis.key} "{name}" cannot be imported: {cause!r}') from cause
-            finally:
-                _plugin_package = None
-        if (axis.directory, name) not in _registered:
+            _load(axis, name, _entry_points(axis)[name])
+        else:
             raise UserError(f'unknown {axis.key} "{name}"{suggestion(name, names(axis_name))}')
     return _registered[axis.directory, name]
 
 
-def load_plugin_file(path: Path) -> None:
-    """Import a user's own file (a suite's `plugins`), whose entries are named after it.
+def _load(axis: Axis, name: str, point: EntryPoint) -> None:
+    """Import an entry point."""
+    try:
+        found = point.load()
+    except Exception as cause:
+        for module in {thing.__module__ for thing in _registered.values()} - sys.modules.keys():
+            _forget(module)  # what was registered before it failed
+        raise UserError(f'the plugin {axis.key} "{name}" cannot be imported: {_text(cause)}') from cause
+    if (axis.directory, name) not in _registered:
+        places = [f'the {axis_of(where).key} "{called}"' for (where, called), it in _registered.items() if it is found]
+        raise UserError(
+            f'the plugin {axis.key} "{name}": {point.value} is {places[0] if places else "not registered"}; an entry '
+            "point leads to a registered class or function, in the group of its axis, and is called like its file"
+        )
 
-    Raises UserError with the cause when it cannot be imported.
+
+def _text(cause: Exception) -> str:
+    return f"{type(cause).__name__}: {cause}"
+
+
+def load_plugin_file(path: Path) -> None:
+    """Run a user's own file (a suite's `plugins`), whose entries are named after it; again when it was edited.
+
+    Raises UserError with the cause when it fails.
     """
     path = path.resolve()
     if not path.is_file():
         raise UserError(f"plugin {path}: no such file")
     if not path.stem.isidentifier():
         raise UserError(f"plugin {path}: its entries are named after it, so its name is made of letters, digits and _")
-    loaded = sys.modules.get(path.stem)
-    if loaded is not None and getattr(loaded, "__file__", None) == str(path):
-        return
-    known = None if loaded is not None else importlib.util.find_spec(path.stem)
-    if loaded is not None or (known is not None and known.origin != str(path)):
-        raise UserError(f'plugin {path}: a module named "{path.stem}" exists already; rename the file')
+    text, known = path.read_bytes(), sys.modules.get(path.stem)
+    if getattr(known, "__file__", None) == str(path):
+        if _plugin_files.setdefault(path.stem, text) == text:
+            return
+        _forget(path.stem)
+    else:
+        other = None if known is not None else importlib.util.find_spec(path.stem)
+        if known is not None or (other is not None and other.origin != str(path)):
+            raise UserError(f'plugin {path}: a module named "{path.stem}" exists already; rename the file')
     spec = importlib.util.spec_from_file_location(path.stem, path)
     assert spec is not None
-    assert spec.loader is not None
     module = importlib.util.module_from_spec(spec)
-    sys.modules[path.stem] = module
+    sys.modules[path.stem], _plugin_files[path.stem] = module, text
     try:
-        spec.loader.exec_module(module)
+        exec(compile(text, str(path), "exec"), module.__dict__)  # no bytecode file: those of one second look alike
     except Exception as cause:
-        del sys.modules[path.stem]
-        raise UserError(f"plugin {path} cannot be imported: {cause!r}") from cause
-
-
-def first_line(thing: Callable[..., Any] | type) -> str:
-    """The first line of an entry's docstring."""
-    return inspect.cleandoc(thing.__doc__ or "").partition("\n")[0]
+        _forget(path.stem)
+        raise UserError(f"plugin {path} cannot be imported: {_text(cause)}") from cause
 
 
 def field_documents(cls: type) -> dict[str, str]:

@@ -1,4 +1,4 @@
-"""Writes a complete example of what a run leaves: `python tests/make_results.py OUT [--cells 16] [--seeds 2]`.
+"""Writes a complete example of what a run leaves: `python tests/make_results.py OUT [--matrix variants] [--cells 96]`.
 
 OUT becomes a runs/ directory with one suite. The numbers are invented, but hang together: KLs come from the formulas of
 a Gaussian with a network that is not quite optimal, bits/dim is their sum, images are digits with as much noise as the
@@ -13,24 +13,41 @@ import hashlib
 import itertools
 import json
 import math
+import sys
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-T, DIMENSIONS, LEVELS = 100, 64, 17
-AXES = {
+if __name__ == "__main__":  # as a script: its own folder is on the path, the repository is not
+    sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+
+from tests.made_numbers import Chain, log_sigma2, squared_error, terms
+
+T, LEVELS = 100, 17
+ABLATION = {
     "prediction": ["epsilon", "x0"],
     "variance": ["beta", "beta_tilde"],
     "loss": ["simple", "vlb"],
     "schedule": ["linear", "cosine"],
 }
+VARIANTS = {
+    "prediction": ["epsilon", "x0", "mu", "v"],
+    "variance": ["beta", "beta_tilde", "learned_range", "optimal"],
+    "schedule": ["linear", "cosine"],
+    "loss": ["simple", "vlb", "hybrid"],
+}
+STEPS = {"variance": ["beta", "beta_tilde", "optimal"], "sampling_steps": ["5", "10", "20", "50", "all"]}
+MATRICES = {"ablation": (ABLATION, 16, 2), "variants": (VARIANTS, 96, 1), "steps": (STEPS, 30, 2)}
+"""Name → axes, cells, seeds."""
 WORDS = {
-    "epsilon": "ε", "x0": "x₀", "beta": "σ²=β", "beta_tilde": "σ²=β̃", "learned_range": "learned σ²",
-    "simple": "L_simple", "vlb": "L_vlb",
+    "epsilon": "ε", "x0": "x₀", "mu": "μ", "beta": "σ²=β", "beta_tilde": "σ²=β̃", "learned_range": "σ²=learned",
+    "optimal": "σ²=optimal", "simple": "L_simple", "vlb": "L_vlb", "hybrid": "L_hybrid",
 }  # fmt: skip
-FIXED = {"sampler": "ancestral", "sampling_steps": "all", "thresholding": "clip", "timesteps": "100"}
+FIXED = {"prediction": "epsilon", "variance": "beta", "schedule": "linear", "loss": "simple", "sampler": "ancestral",
+         "sampling_steps": "all", "thresholding": "clip", "timesteps": str(T)}  # fmt: skip
 BITS = {"unit": "bits/dim", "higher_is_better": False}
+SPLITS = {"test": 360, "train": 1293, "validation": 144}
 
 
 def key(*parts: Any) -> str:
@@ -38,91 +55,72 @@ def key(*parts: Any) -> str:
     return hashlib.sha256(json.dumps(parts).encode()).hexdigest()
 
 
-def betas(schedule: str) -> np.ndarray:
-    """β_t, t = 1…T."""
-    if schedule == "linear":
-        return np.linspace(1e-4, 0.02, T) * 1000 / T
-    u = np.arange(T + 1) / T
-    f = np.cos((u + 0.008) / 1.008 * math.pi / 2) ** 2
-    return np.minimum(1 - f[1:] / f[:-1], 0.999)
-
-
-def kl_terms(axes: dict[str, str], random: np.random.Generator) -> dict[str, np.ndarray]:
-    """Per t in bits/dim: variance cost and mean cost (t ≥ 2), L_0 at t = 1, and the two errors."""
-    beta = betas(axes["schedule"])
-    alpha_bar = np.cumprod(1 - beta)
-    previous = np.concatenate([[1.0], alpha_bar[:-1]])
-    beta_tilde = (1 - previous) / (1 - alpha_bar) * beta
-    sigma2 = beta.copy() if axes["variance"] == "beta" else np.concatenate([beta_tilde[1:2], beta_tilde[1:]])
-    snr = alpha_bar / (1 - alpha_bar)
-    spread = 0.021 + 0.22 / (1 + 4 * snr)  # what is unknown of an image shrinks with the noise
-    x0_mse = spread * (1 - alpha_bar) / (alpha_bar * spread + 1 - alpha_bar)
-    excess = {("epsilon", "simple"): 0.10, ("epsilon", "vlb"): 0.04, ("x0", "simple"): 0.16, ("x0", "vlb"): 0.06}
-    weak = 1 + 0.15 * (axes["prediction"] == "x0") / (1 + 0.1 / snr)  # predicting x₀ is poor at small t
-    x0_mse *= (1 + excess[axes["prediction"], axes["loss"]]) * weak * np.exp(random.normal(0, 0.006))
-    x0_mse *= np.exp(random.normal(0, 0.02, T))
-    with np.errstate(divide="ignore", invalid="ignore"):
-        ratio = beta_tilde / sigma2
-        variance_cost = 0.5 * (ratio - 1 - np.log(ratio)) / math.log(2)
-    mean_cost = 0.5 * previous * beta**2 / (1 - alpha_bar) ** 2 * x0_mse / sigma2 / math.log(2)
-    l_0 = 0.02 + 0.2 * x0_mse[0] / sigma2[0]
-    variance_cost[0] = mean_cost[0] = 0.0
-    l_t = 0.5 * (alpha_bar[-1] * 0.4 - alpha_bar[-1] - math.log(1 - alpha_bar[-1])) / math.log(2)
-    return {
-        "variance": variance_cost, "mean": mean_cost, "l_0": np.array(l_0), "l_T": np.array(l_t),
-        "x0_mse": x0_mse, "epsilon_mse": x0_mse * snr,
-    }  # fmt: skip
+def illegal(axes: dict[str, str]) -> str | None:
+    """Why a combination makes no sense."""
+    loss, variance = axes["loss"], axes["variance"]
+    if loss == "simple" and variance == "learned_range":
+        return "L_simple does not train the variance head that learned σ² reads; use L_hybrid or L_vlb"
+    if loss == "vlb" and variance == "optimal":
+        return "L_vlb with σ²=optimal: it is fitted after training; write out the σ² that the loss trains with"
+    if loss == "hybrid" and variance != "learned_range":
+        return f"L_hybrid with a fixed variance ({variance}): the bound term trains nothing; use L_simple"
+    return None
 
 
 def estimate(value: float | None, stderr: float | None, num: int, protocol: dict, **rest: Any) -> dict[str, Any]:
     """A record of results.json."""
-    return {"value": value, "stderr": stderr, "num_samples": num, "reason": None, "protocol": protocol, **BITS, **rest}
+    record = {"value": value, "stderr": stderr, "stderr_noise": None, "num_samples": num, "reason": None}
+    return {**record, "protocol": protocol, **BITS, **rest}
 
 
-def likelihood_protocol(split: str) -> dict[str, Any]:
+def likelihood_protocol(split: str, axes: dict[str, str]) -> dict[str, Any]:
     """What two bits/dim must share."""
-    return {
-        "split": split, "images": {"train": 1293, "test": 360}[split], "estimator": "full", "decoder": "exact",
-        "levels": LEVELS, "first_step": "beta_tilde_2", "thresholding": "clip", "weights": "ema",
+    steps = axes["sampling_steps"]
+    found = {
+        "split": split, "images": SPLITS[split], "estimator": "full", "decoder": "exact", "levels": LEVELS,
+        "first_step": "beta_tilde_2", "thresholding": "clip", "weights": "ema", "standard_error": "over images",
+        "calls_per_image": T + 1 if steps == "all" else int(steps) + 1,
+        "sampling_steps": steps if steps == "all" else int(steps),
     }  # fmt: skip
+    return found | ({"variance_fitted_on": "144 validation images"} if axes["variance"] == "optimal" else {})
 
 
-def quality_protocol(split: str) -> dict[str, Any]:
+def quality_protocol(split: str, steps: str = "all") -> dict[str, Any]:
     """What two kernel distances must share."""
     return {
         "extractor": "efficientnet_lite0", "weights_digest": "b1f5f5a4", "resize": "bilinear 64", "rounding": "levels",
-        "n_generated": 360, "n_reference": {"train": 1293, "test": 360}[split], "reference_split": split,
-        "sampler": "ancestral", "sampling_steps": 100, "thresholding": "clip", "weights": "ema", "subsets": 100,
+        "n_generated": 360, "n_reference": SPLITS[split], "reference_split": split, "sampler": "ancestral",
+        "sampling_steps": T if steps == "all" else int(steps), "thresholding": "clip", "weights": "ema", "subsets": 100,
         "subset_size": 360,
     }  # fmt: skip
 
 
-def metrics(terms: dict[str, np.ndarray], axes: dict[str, str], random: np.random.Generator) -> dict[str, Any]:
-    """The metrics of a finished cell; the terms add up to bits_per_dim."""
-    parts = {
-        "bits_per_dim_l_0": float(terms["l_0"]),
-        "bits_per_dim_mean_cost": math.fsum(terms["mean"]),
-        "bits_per_dim_variance_cost": math.fsum(terms["variance"]),
-        "bits_per_dim_l_T": float(terms["l_T"]),
-    }
-    total = math.fsum(parts.values())
-    test, train = likelihood_protocol("test"), likelihood_protocol("train")
-    found = {"bits_per_dim": estimate(total, 0.009 + 0.002 * random.random(), 360, test)}
-    found |= {name: estimate(value, 0.002, 360, test) for name, value in parts.items()}
-    found["bits_per_dim_train"] = estimate(total - 0.03 - 0.01 * random.random(), 0.005, 1293, train)
+def metrics(tables: dict[str, dict], axes: dict[str, str], random: np.random.Generator) -> dict[str, Any]:
+    """The metrics of a finished cell; the terms of a split add up to its bits_per_dim. tables: `terms` by split."""
+    found = {}
+    for split, table in tables.items():
+        suffix, count = "" if split == "test" else f"_{split}", SPLITS[split]
+        parts = {
+            "_l_0": float(table["l_0"]), "_mean_cost": math.fsum(table["mean"]),
+            "_variance_cost": math.fsum(table["variance"]), "_l_T": float(table["l_T"]),
+        }  # fmt: skip
+        values = {"": math.fsum(parts.values()), **parts, "_network": float(table["network"])}
+        error = 0.009 + 0.002 * random.random() if split == "test" else 0.005
+        protocol = likelihood_protocol(split, axes)
+        for part, value in values.items():
+            over_images, over_noise = (0.002 if part else error), 0.0012 * value / (1 + value)
+            found[f"bits_per_dim{part}{suffix}"] = estimate(
+                value, over_images, count, protocol, stderr_noise=over_noise
+            )
     distance = 0.03 + 0.12 * (axes["prediction"] == "x0") * (axes["loss"] == "simple") + 0.05 * (axes["loss"] == "vlb")
     distance += 0.04 * (axes["variance"] == "beta_tilde") + 0.01 * random.random()
+    steps = axes["sampling_steps"]
+    distance += 0.0 if steps == "all" else (4 if axes["variance"] == "beta" else 1) / int(steps)
     for suffix, split, shift in (("", "train", 0.0), ("_test", "test", 0.004)):
-        found[f"kd_efficientnet_lite0{suffix}"] = estimate(
-            distance + shift, 0.006, 360, quality_protocol(split), unit="MMD²"
-        )
-        found[f"fd_efficientnet_lite0{suffix}"] = estimate(
-            90 + 300 * distance + random.random(),
-            None,
-            360,
-            quality_protocol(split) | {"rank_deficient": True},
-            unit="",
-        )
+        protocol = quality_protocol(split, steps)
+        found[f"kd_efficientnet_lite0{suffix}"] = estimate(distance + shift, 0.006, 360, protocol, unit="MMD²")
+        value, protocol = 90 + 300 * distance + random.random(), protocol | {"rank_deficient": True}
+        found[f"fd_efficientnet_lite0{suffix}"] = estimate(value, None, 360, protocol, unit="")
     return found
 
 
@@ -135,6 +133,7 @@ def images(axes: dict[str, str], seed: int) -> np.ndarray:
     random = np.random.default_rng([seed, 1])
     noise = random.normal(0, 1, clean.shape)
     amount = 0.5 + 1.2 * (axes["variance"] == "beta") + 1.5 * (axes["prediction"] == "x0") + (axes["loss"] == "vlb")
+    amount += 0.0 if axes["sampling_steps"] == "all" else 12 / int(axes["sampling_steps"])
     return np.clip(np.rint(clean + amount * noise), 0, LEVELS - 1).astype(np.uint8)
 
 
@@ -151,7 +150,7 @@ def curves(axes: dict[str, str], trained: str, last: int, diverged: bool) -> lis
     """A training curve up to step `last`, a row every 20 steps, validated every 100."""
     random = np.random.default_rng(int(trained[:8], 16))
     level = math.exp(random.normal(0, 0.03))
-    floor = {"epsilon": 0.11, "x0": 0.05}[axes["prediction"]] if axes["loss"] == "simple" else 2.5
+    floor = 2.5 if axes["loss"] == "vlb" else {"epsilon": 0.11, "x0": 0.05, "mu": 0.02, "v": 0.08}[axes["prediction"]]
     rows = []
     for step in range(20, last + 1, 20):
         loss = floor * (1 + 8 * math.exp(-step / 90)) * math.exp(random.normal(0, 0.06))
@@ -168,44 +167,51 @@ def curves(axes: dict[str, str], trained: str, last: int, diverged: bool) -> lis
 
 
 SYMBOLS = {
-    "prediction": {"epsilon": "ε", "x0": "x₀", "mu": "μ", "v": "v"},
-    "variance": {"beta": "σ²=β", "beta_tilde": "σ²=β̃"},
-    "loss": {"simple": "L_simple", "vlb": "L_vlb"},
+    axis: {name: WORDS[name] for name in names if name in WORDS}
+    for axis, names in VARIANTS.items()
+    if axis != "schedule"
 }
 """How the field writes the values, as results.json holds it."""
 
 
 class Writer:
-    """One example suite below `out`."""
+    """One example suite below `out`: the first cells of a matrix, and what of it is illegal.
 
-    def __init__(self, out: Path, num_cells: int, num_seeds: int, steps: int = 1000):
-        self.out, self.steps, self.seeds = out, steps, range(num_seeds)
-        variants = [dict(zip(AXES, values, strict=True)) for values in itertools.product(*AXES.values())]
-        variants.sort(key=lambda axes: axes["schedule"] == "cosine")  # eight variants keep to one schedule
-        self.variants = [axes | FIXED for axes in variants[: num_cells // num_seeds]]
-        self.varied = [name for name in AXES if len({axes[name] for axes in self.variants}) > 1] or ["prediction"]
-        self.timestep_rows: list[dict[str, Any]] = []
+    num_cells counts the seeds; of "ablation" legal cells, one more variant being illegal, of the others all.
+    """
+
+    def __init__(self, out: Path, num_cells: int, num_seeds: int, steps: int = 1000, matrix: str = "ablation"):
+        self.out, self.steps, self.seeds, self.matrix = out, steps, range(num_seeds), matrix
+        self.axes = MATRICES[matrix][0]
+        variants = [dict(zip(self.axes, values, strict=True)) for values in itertools.product(*self.axes.values())]
+        if matrix == "ablation":
+            variants.sort(key=lambda axes: axes["schedule"] == "cosine")  # eight variants keep to one schedule
+        self.variants = [FIXED | axes for axes in variants[: num_cells // num_seeds]]
+        used = [name for name in self.axes if len({axes[name] for axes in self.variants}) > 1]
+        self.varied = used or ["prediction"]
+        self.splits = ["test", "train"] if matrix == "ablation" else ["test", "train", "validation"]
+        self.timestep_rows: dict[str, list[dict[str, Any]]] = {split: [] for split in self.splits}
 
     def train_key(self, axes: dict[str, str], seed: int) -> str:
         """With L_simple σ² is invisible to training."""
-        sees = [axes["prediction"], axes["schedule"], axes["loss"], axes["variance"] if axes["loss"] == "vlb" else ""]
-        return key("train", *sees, seed)
+        own = "" if axes["loss"] == "simple" else axes["variance"]
+        return key("train", axes["prediction"], axes["schedule"], axes["loss"], own, seed)
 
     def cell(self, axes: dict[str, str], seed: int, status: str = "done") -> dict[str, Any]:
         """One cell with its artifacts."""
         shown = [axes["prediction"], axes["variance"], axes["schedule"], axes["loss"]]
+        shown += [f"sampling_steps_{axes['sampling_steps']}"] if "sampling_steps" in self.axes else []
         trained = self.train_key(axes, seed)
         found: dict[str, Any] = {
             "id": "-".join([*shown, f"s{seed}"]), "label": ", ".join(WORDS.get(word, word) for word in shown),
-            "axes": axes, "seed": seed, "status": status, "reason": None, "train_key": trained,
+            "axes": axes, "variant": None, "seed": seed, "status": status, "reason": None, "train_key": trained,
             "shares_training_with": [], "artifacts": {}, "log": f"logs/train/{trained}.jsonl",
             "training": {"num_parameters": 181_234, "steps": self.steps, "num_train_images": 1293,
                          "clipped_share": None, "divergence": None},
-            "metrics": {}, "timings": {},
+            "network_calls": None, "metrics": {}, "timings": {},
         }  # fmt: skip
         if status == "illegal":
-            reason = "L_simple does not train the variance head that learned σ² reads; use L_hybrid or L_vlb"
-            return found | {"reason": reason, "train_key": None, "log": None, "training": None}
+            return found | {"reason": illegal(axes), "train_key": None, "log": None, "training": None}
         if status == "failed":
             reason = "RuntimeError: the worker was killed twice (out of memory)"
             return found | {"reason": reason, "training": None}
@@ -220,37 +226,50 @@ class Writer:
         sample = key("sample", *shown, seed)
         (self.out / "store/sample" / sample).mkdir(parents=True, exist_ok=True)
         np.save(self.out / "store/sample" / sample / "samples.npy", images(axes, seed))
-        likelihood = f"store/likelihood/{key('likelihood', *shown, seed)}"
-        found["artifacts"] |= {"samples": [f"store/sample/{sample}"], "likelihood": {"test": likelihood}}
-        # one draw for each training: variants that share it differ by arithmetic alone
-        terms = kl_terms(axes, np.random.default_rng([int(trained[:8], 16), 0]))
-        found["metrics"] = metrics(terms, axes, np.random.default_rng([int(trained[:8], 16), 1]))
-        for t in range(1, T + 1):
-            first = t == 1
-            total = float(terms["l_0"]) if first else float(terms["variance"][t - 1] + terms["mean"][t - 1])
-            self.timestep_rows.append({
-                "cell_id": found["id"], "seed": seed, "t": t, "kl": total, "stderr": 0.02 * total,
-                "kl_variance": None if first else float(terms["variance"][t - 1]),
-                "kl_mean": None if first else float(terms["mean"][t - 1]),
-                "epsilon_mse": float(terms["epsilon_mse"][t - 1]), "x0_mse": float(terms["x0_mse"][t - 1]),
-            })  # fmt: skip
+        likelihood = {split: f"store/likelihood/{key('likelihood', *shown, seed, split)}" for split in self.splits}
+        found["artifacts"] |= {"samples": [f"store/sample/{sample}"], "likelihood": likelihood}
+        calls = T if axes["sampling_steps"] == "all" else int(axes["sampling_steps"])
+        found["network_calls"] = {
+            "likelihood": (calls + 1) * sum(SPLITS[split] for split in self.splits),
+            "sample": 360 * calls,
+        }
+        tables = self.tables(axes, trained)
+        found["metrics"] = metrics(tables, axes, np.random.default_rng([int(trained[:8], 16), 1]))
+        for split, table in tables.items():
+            self.timestep_rows[split] += timestep_rows(found, table)
         return found
 
+    def tables(self, axes: dict[str, str], trained: str) -> dict[str, dict[str, Any]]:
+        """`terms` by split. One draw for each training: variants that share it differ by arithmetic alone."""
+        kept = None if axes["sampling_steps"] == "all" else int(axes["sampling_steps"])
+        chain = Chain(axes["schedule"], T, kept)
+        random = np.random.default_rng([int(trained[:8], 16), 0])
+        errors = {"test": squared_error(axes["prediction"], axes["loss"], chain, random)}
+        noise = np.exp(random.normal(0, 0.01, (2, T)))[:, chain.t - 1]
+        errors |= {"train": 0.985 * errors["test"] * noise[0], "validation": errors["test"] * noise[1]}
+        chosen = log_sigma2(axes["variance"], chain, errors["validation"])
+        low, high = np.log(chain.beta_tilde), np.log(chain.beta)
+        head = 2 * (chosen - low) / (high - low) - 1 if axes["variance"] == "learned_range" else None
+        return {split: terms(chain, chosen, errors[split]) | {"t": chain.t, "head": head} for split in self.splits}
+
     def cells(self, waiting: bool) -> list[dict[str, Any]]:
-        """The matrix, and one variant that is illegal; the last variants fail and diverge in one seed."""
+        """The matrix; its last variants fail and diverge in one seed."""
         found = []
         for index, axes in enumerate(self.variants):
             for seed in self.seeds:
                 status, left = "done", len(self.variants) - index
-                if seed == self.seeds[-1] and len(self.variants) > 2:
+                if seed == self.seeds[-1] and len(self.variants) > 2 and self.matrix == "ablation":
                     status = {1: "diverged", 2: "failed"}.get(left, "done")
-                if not waiting:
+                if illegal(axes):
+                    found.append(self.cell(axes, seed, "illegal"))
+                elif not waiting:
                     found.append(self.cell(axes, seed, status))
-                    continue
-                draft = Writer.cell(self, axes, seed, "failed")
-                found.append(draft | {"status": "waiting", "reason": None})
-        forbidden = self.variants[0] | {"variance": "learned_range"}
-        found += [self.cell(forbidden, seed, "illegal") for seed in self.seeds]
+                else:
+                    draft = Writer.cell(self, axes, seed, "failed")
+                    found.append(draft | {"status": "waiting", "reason": None})
+        if self.matrix == "ablation":
+            forbidden = self.variants[0] | {"variance": "learned_range"}
+            found += [self.cell(forbidden, seed, "illegal") for seed in self.seeds]
         for cell in found:
             same = [other["id"] for other in found if other["train_key"] == cell["train_key"] is not None]
             cell["shares_training_with"] = [name for name in same if name != cell["id"]]
@@ -262,8 +281,9 @@ class Writer:
                 cell["metrics"]["kd_efficientnet_lite0_test"] = record | {"value": None, "stderr": None, "reason": why}
         return found
 
-    def write(self, suite: str = "digits_ablation", waiting: bool = False, **changes: Any) -> Path:
+    def write(self, suite: str = "", waiting: bool = False, **changes: Any) -> Path:
         """Writes the suite; changes replace keys of results.json."""
+        suite = suite or f"digits_{self.matrix}"
         cells = self.cells(waiting)
         quality = {"num_samples": 360, "higher_is_better": False, "reason": None, "unit": "MMD²"}
         bits = {"num_samples": 360, "reason": None, **BITS, "protocol": {"split": "test", "levels": LEVELS}}
@@ -289,9 +309,9 @@ class Writer:
                 "reverse": {"variance": "beta", "sampler": "ancestral", "sampling_steps": "all", "weights": "ema",
                             "first_step": "beta_tilde_2", "thresholding": "clip"},
                 "evaluation": {"metrics": ["bits_per_dim", "timestep_kl", "kernel_distance", "frechet_distance"],
-                               "extractor": "efficientnet_lite0", "samples": 360, "splits": ["test", "train"]},
-                "matrix": {name: AXES[name] for name in self.varied} | {"seed": list(self.seeds)},
-                "include": [{"variance": "learned_range"}],
+                               "extractor": "efficientnet_lite0", "samples": 360, "splits": self.splits,
+                               "estimator": {"name": "full"}, "fit_images": 256},
+                "matrix": {name: self.axes[name] for name in self.varied} | {"seed": list(self.seeds)},
             },
             "overrides": ["training.steps=1000"],
             "data": {"name": "digits", "shape": [1, 8, 8], "levels": LEVELS, "num_train": 1293, "num_validation": 144,
@@ -303,19 +323,39 @@ class Writer:
         folder.mkdir(parents=True, exist_ok=True)
         text = json.dumps(data, indent=1, ensure_ascii=False, allow_nan=False)
         (folder / "results.json").write_text(text + "\n", encoding="utf-8")
-        if self.timestep_rows:
-            write_csv(folder / "timestep_kl.csv", self.timestep_rows)
+        for split, rows in self.timestep_rows.items():
+            if rows:
+                write_csv(folder / f"timestep_kl{'' if split == 'test' else f'_{split}'}.csv", rows)
         return folder
+
+
+def timestep_rows(cell: dict[str, Any], table: dict[str, Any]) -> list[dict[str, Any]]:
+    """The rows of a cell in timestep_kl.csv; at its first step the parts of the KL, and a head, have no value."""
+    found = []
+    for index, t in enumerate(table["t"].tolist()):
+        first, row = index == 0, {name: float(values[index]) for name, values in table.items() if np.ndim(values)}
+        head = table["head"] is not None
+        found.append({
+            "cell_id": cell["id"], "seed": cell["seed"], "t": t, "kl": row["kl"], "stderr": 0.02 * row["kl"],
+            "kl_variance": None if first else row["variance"], "kl_mean": None if first else row["mean"],
+            "epsilon_mse": row["epsilon_mse"], "x0_mse": row["x0_mse"], "log_snr": row["log_snr"],
+            "log_sigma2": None if first and head else row["log_sigma2"],
+            "head": None if first or not head else row["head"],
+            "rate": row["rate"], "distortion": row["distortion"],
+        })  # fmt: skip
+    return found
 
 
 def main() -> None:
     """The command line."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("out", type=Path)
-    parser.add_argument("--cells", type=int, default=16, help="legal cells, seeds included")
-    parser.add_argument("--seeds", type=int, default=2)
+    parser.add_argument("--matrix", choices=MATRICES, default="ablation")
+    parser.add_argument("--cells", type=int, help="cells, seeds included; of the ablation legal ones")
+    parser.add_argument("--seeds", type=int)
     options = parser.parse_args()
-    print(Writer(options.out, options.cells, options.seeds).write())
+    _, cells, seeds = MATRICES[options.matrix]
+    print(Writer(options.out, options.cells or cells, options.seeds or seeds, matrix=options.matrix).write())
 
 
 if __name__ == "__main__":

@@ -39,7 +39,7 @@ LAYERS = [
     {"cli", "__main__"},
 ]  # fmt: skip
 # What reads results stands apart: files, numpy, pandas and json only. `running` and `cli` may use it.
-RESULTS = [{"errors", "environment", "store"}, {"collecting"}, {"records"}, {"report", "tracking"}]
+RESULTS = [{"errors", "environment", "store", "log_snr"}, {"collecting"}, {"records", "paired"}, {"report", "tracking"}]
 
 FORBIDDEN = {
     "store": {"errors", "identity", "registry"},  # paths and digests, nothing else
@@ -51,6 +51,7 @@ FORBIDDEN = {
 UPWARD = {
     # A cell of the results hands out its network and its process: torch is asked for when they are.
     ("ddpm_bench.records", "ddpm_bench.spec"),
+    ("ddpm_bench.records", "ddpm_bench.registry"),
     ("ddpm_bench.records", "ddpm_bench.stages._model"),
 }
 """Imports inside functions that go against the layers, each with its reason."""
@@ -182,7 +183,7 @@ def test_mlflow_in_tracking_only() -> None:
 
 def test_results_need_neither_torch_nor_scikit_learn() -> None:
     allowed = {"numpy", "pandas", "scipy", "matplotlib", "seaborn", "jinja2", "markupsafe", "PIL", "filelock"}
-    readers = {"collecting", "records", "report", "environment", "store"}
+    readers = {"collecting", "records", "report", "environment", "store", "log_snr"}
     used = {found.target.partition(".")[0] for found in imports() if part(found.module) in readers}
     assert used - set(sys.stdlib_module_names) - {"ddpm_bench"} <= allowed
 

@@ -268,7 +268,7 @@ class TestDockerfile:
         entry = json.loads(dict(dockerfile())["ENTRYPOINT"])
         assert shutil.which(entry[0], path=environment["PATH"]) == str(root / "opt" / "venv" / "bin" / entry[0])
         assert "run again to resume" in " ".join(run(*entry, *json.loads(dict(dockerfile())["CMD"])).split())
-        assert re.search(r"^schedules +cosine, linear", run(*entry, "list"), re.MULTILINE)
+        assert re.search(r"^schedules +constant, cosine, linear", run(*entry, "list"), re.MULTILINE)
         installed = Path(run("python", "-c", "import ddpm_bench; print(ddpm_bench.__path__[0])").strip())
         assert installed.is_relative_to(root / "opt" / "venv")
         package = REPOSITORY / "ddpm_bench"

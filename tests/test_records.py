@@ -53,15 +53,19 @@ def plan_cell(run: FinishedRun, cell_id: str = EPSILON) -> dict[str, Any]:
 
 def test_columns_of_results_csv(finished_tiny: FinishedRun) -> None:
     assert header(finished_tiny, "results.csv") == (
-        "suite,cell_id,label,seed,prediction,variance,status,reason,train_key,metric,value,stderr,num_samples,unit,"
-        "higher_is_better,extractor,n_generated,n_reference,reference_split"
+        "suite,cell_id,label,seed,prediction,variance,status,reason,train_key,metric,value,stderr,stderr_noise,"
+        "num_samples,unit,higher_is_better,extractor,n_generated,n_reference,reference_split"
     )
 
 
 def test_columns_of_timestep_kl_csv(finished_tiny: FinishedRun) -> None:
     assert header(finished_tiny, "timestep_kl.csv") == (
-        "cell_id,seed,t,kl,stderr,kl_variance,kl_mean,epsilon_mse,x0_mse"
+        "cell_id,seed,t,kl,stderr,kl_variance,kl_mean,epsilon_mse,x0_mse,log_snr,log_sigma2,head,rate,distortion"
     )
+
+
+def test_columns_of_log_snr_kl_csv(finished_tiny: FinishedRun) -> None:
+    assert header(finished_tiny, "log_snr_kl.csv") == "cell_id,seed,log_snr,kl_density,epsilon_mse,x0_mse"
 
 
 def test_results_csv_says_what_results_json_says(finished_tiny: FinishedRun) -> None:
@@ -72,13 +76,14 @@ def test_results_csv_says_what_results_json_says(finished_tiny: FinishedRun) -> 
             "prediction": cell["axes"]["prediction"], "variance": cell["axes"]["variance"],
             "train_key": cell["train_key"], "metric": name, "value": json.dumps(metric["value"]),
             "stderr": "" if metric["stderr"] is None else json.dumps(metric["stderr"]),
+            "stderr_noise": "" if metric["stderr_noise"] is None else json.dumps(metric["stderr_noise"]),
             "num_samples": str(metric["num_samples"]), "unit": metric["unit"], "higher_is_better": "False",
             "extractor": "", "n_generated": "", "n_reference": "", "reference_split": "",
         }
         for cell in found["cells"] for name, metric in cell["metrics"].items()
     ]  # fmt: skip
     assert table == expected
-    assert len(table) == 4 * 5  # four cells, the bound and its four parts
+    assert len(table) == 4 * 6  # four cells, the bound with its four parts and its network part
 
 
 def test_timestep_kl_csv_adds_up_to_the_bound(finished_tiny: FinishedRun) -> None:
@@ -97,6 +102,25 @@ def test_timestep_kl_csv_adds_up_to_the_bound(finished_tiny: FinishedRun) -> Non
         for part, column in (("variance_cost", "kl_variance"), ("mean_cost", "kl_mean")):
             total = sum(float(row[column]) for row in mine[1:])
             assert total == pytest.approx(metrics[f"bits_per_dim_{part}"], **near)
+
+
+def test_log_snr_kl_csv_is_made_of_timestep_kl_csv(finished_tiny: FinishedRun) -> None:
+    table, terms = rows(finished_tiny, "log_snr_kl.csv"), rows(finished_tiny, "timestep_kl.csv")
+    for record in results(finished_tiny)["cells"]:
+        mine = [row for row in table if row["cell_id"] == record["id"]]
+        steps = [row for row in terms if row["cell_id"] == record["id"]]
+        log_snr = [float(row["log_snr"]) for row in steps]
+        points = [float(row["log_snr"]) for row in mine]
+        assert points == [0.5 * i for i in range(round(2 * points[0]), round(2 * points[-1]) + 1)]
+        assert log_snr[-1] <= points[0] < log_snr[-1] + 0.5
+        assert log_snr[0] - 0.5 < points[-1] <= log_snr[0]
+        for point, row in zip(points, mine, strict=True):
+            at = next(i for i in range(1, T) if log_snr[i] <= point <= log_snr[i - 1])
+            if log_snr[at] <= point - 0.25 and point + 0.25 <= log_snr[at - 1]:  # within one step
+                width = log_snr[at - 1] - log_snr[at]
+                assert float(row["kl_density"]) == pytest.approx(float(steps[at]["kl"]) / width, rel=1e-12)
+            ends = sorted(float(steps[i]["x0_mse"]) for i in (at - 1, at))
+            assert ends[0] - 1e-12 <= float(row["x0_mse"]) <= ends[1] + 1e-12  # linear between them
 
 
 def test_results_json(finished_tiny: FinishedRun) -> None:
@@ -144,6 +168,26 @@ def test_a_suite_without_timestep_kl_has_no_table_of_it(tiny: FinishedRun) -> No
     write_json(tiny.runs / "suites/tiny/plan.json", plan)
     assert records.update(tiny.runs, "tiny") is True
     assert not (tiny.runs / "suites/tiny/timestep_kl.csv").exists()
+    assert not (tiny.runs / "suites/tiny/log_snr_kl.csv").exists()
+
+
+def test_each_further_split_has_a_table_over_timesteps(tiny: FinishedRun) -> None:
+    folder = tiny.runs / "suites/tiny"
+    before = (folder / "timestep_kl.csv").read_bytes()
+    plan = records.read_plan(tiny.runs, "tiny")
+    kept = json.dumps(plan)
+    plan["configuration"]["evaluation"]["splits"] = ["validation", "test"]
+    for entry in plan["cells"][:2]:
+        entry["likelihood"]["validation"] = entry["likelihood"]["test"]  # stands for a score of that split
+    write_json(folder / "plan.json", plan)
+    assert records.update(tiny.runs, "tiny") is True
+    found = rows(tiny, "timestep_kl_validation.csv")
+    assert (folder / "timestep_kl.csv").read_bytes() == before
+    assert found == rows(tiny, "timestep_kl.csv")[: 2 * T]
+    assert not (folder / "timestep_kl_train.csv").exists()
+    write_json(folder / "plan.json", json.loads(kept))
+    assert records.update(tiny.runs, "tiny") is True
+    assert not (folder / "timestep_kl_validation.csv").exists()
 
 
 # What is missing has a reason
@@ -159,7 +203,7 @@ def check_null(run: FinishedRun, status: str, reason: str | None, why: str) -> N
     found = cell(run)
     assert (found["status"], found["reason"]) == (status, reason)
     assert found["metrics"].keys() == {"bits_per_dim", *(f"bits_per_dim_{part}" for part in
-                                       ("l_0", "mean_cost", "variance_cost", "l_T"))}  # fmt: skip
+                                       ("l_0", "mean_cost", "variance_cost", "l_T", "network"))}  # fmt: skip
     for metric in found["metrics"].values():
         assert (metric["value"], metric["stderr"], metric["num_samples"], metric["reason"]) == (None, None, 0, why)
         assert (metric["unit"], metric["higher_is_better"]) == ("bits/dim", False)
@@ -218,7 +262,7 @@ def test_diverged(tiny: FinishedRun) -> None:
 
 def test_illegal(tiny: FinishedRun) -> None:
     plan = records.read_plan(tiny.runs, "tiny")
-    kept = ("id", "label", "axes", "seed", "steps")
+    kept = ("id", "label", "axes", "seed", "steps", "variant")
     plan["cells"][0] = {key: plan["cells"][0][key] for key in kept} | {"reason": "it makes no sense"}
     write_json(tiny.runs / "suites/tiny/plan.json", plan)
     records.update(tiny.runs, "tiny")
@@ -246,8 +290,10 @@ def test_results_from_python(finished_tiny: FinishedRun) -> None:
     found = db.results("tiny", runs=finished_tiny.runs)
     assert list(found.table.metric.unique()) == [
         "bits_per_dim", "bits_per_dim_l_0", "bits_per_dim_mean_cost", "bits_per_dim_variance_cost", "bits_per_dim_l_T",
+        "bits_per_dim_network",
     ]  # fmt: skip
     assert len(found.timestep_kl) == 4 * T
+    assert set(found.log_snr_kl.cell_id) == set(found.timestep_kl.cell_id)
     assert found.claims == []
     first = found.cells[0]
     assert (first.id, first.status, first.seed) == (EPSILON, "done", 0)

@@ -11,6 +11,7 @@ if TYPE_CHECKING:
 
     from ddpm_bench.planning import CellPlan, Plan
     from ddpm_bench.planning.cost import Cost
+    from ddpm_bench.suite import SuiteCell
 
 MAX_DIFFERENCES = 4
 
@@ -24,15 +25,13 @@ def print_plan(plan: Plan, console: Console) -> None:
     numbers = {key: str(i + 1) for i, key in enumerate(plan.trainings())}
     for cell in plan.selected():
         table.add_row(cell.suite_cell.id, numbers[cell.train.key], _existing(plan, cell))
-    for suite_cell in plan.illegal:
-        table.add_row(suite_cell.id, "–", "illegal", style="dim")
     console.print(table)
     trainings = {cell.train.key for cell in plan.selected()}
     done = sum(plan.store.has("train", key) for key in trainings)
     console.print(f"{len(plan.selected())} cells, {len(trainings)} trainings, {done} of them exist")
-    reasons = dict.fromkeys(suite_cell.reason for suite_cell in plan.illegal)
-    for reason in reasons:
-        print(f"illegal: {', '.join(cell.id for cell in plan.illegal if cell.reason == reason)}: {reason}")
+    for reason in dict.fromkeys(cell.reason for cell in plan.illegal):
+        members = [cell for cell in plan.illegal if cell.reason == reason]
+        print(f"illegal, {len(members)} of {len(plan.suite.cells)} cells ({_in_common(members, plan)}): {reason}")
     _print_data(plan)
     _print_reuse(plan)
     _print_cost(plan, console)
@@ -41,8 +40,23 @@ def print_plan(plan: Plan, console: Console) -> None:
         unmeasured.setdefault(why, []).append(name)
     for why, names in ({} if plan.problems else unmeasured).items():
         print(f"not computed: {', '.join(names)}: {why}")
+    for warning in plan.warnings:
+        print(f"warning: {warning}")
     for note in plan.suite.skipped_notes:
         print(f"note: {note}")
+
+
+def _in_common(members: list[SuiteCell], plan: Plan) -> str:
+    """What these cells share and others of the suite do not; the id of a single one."""
+    if len(members) == 1:
+        return members[0].id
+    everyone = [cell.axes for cell in plan.suite.cells]
+    shared = [
+        f"{axis} = {value}"
+        for axis, value in members[0].axes.items()
+        if all(cell.axes[axis] == value for cell in members) and any(axes[axis] != value for axes in everyone)
+    ]
+    return ", ".join(shared)
 
 
 def _existing(plan: Plan, cell: CellPlan) -> str:

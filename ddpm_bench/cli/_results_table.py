@@ -17,6 +17,8 @@ if TYPE_CHECKING:
 
 MAX_LABEL = 36
 """Columns of the terminal that the names of variants may take before they are wrapped."""
+MAX_NAMES = 4
+"""Variants that are named with the reason why they are not done."""
 BORDERS = 3
 """Columns of the terminal that a column's padding and line take."""
 ERRORS = {"t": "95 % t interval over seeds", "stderr": "standard error over images (one seed)"}
@@ -41,9 +43,9 @@ def _print(view: ResultsView, table: Table, console: Console) -> None:
         console.print(f"± {ERRORS[kind]}", style="dim")
     if table.vacuous:
         console.print("* a vacuous bound: longer than the uniform code", style="dim")
-    for row in table.rows:
-        for status, reason in row.troubles:
-            print(f"{row.label}: {status}" + (f": {reason}" if reason else ""))
+    for (status, reason), names in _troubles(table).items():
+        who = "; ".join(names[:MAX_NAMES]) + (f"; and {len(names) - MAX_NAMES} more" if len(names) > MAX_NAMES else "")
+        print(f"{who}: {status}" + (f": {reason}" if reason else ""))
     for reason, names in _missing(table).items():
         print(f"{', '.join(names)}: {reason}")
 
@@ -94,12 +96,27 @@ def _grid(table: Table, indices: list[int]) -> Grid:
         grid.add_row(row.label, *([row.seeds] if seeds else []), *values, style=style)
 
     for row in table.rows:
-        add(row, None)
+        if not _illegal(row):
+            add(row, None)
     grid.add_section()
     for row in table.baselines:
         if any(row.entries[index] for index in indices):
             add(row, "dim")
     return grid
+
+
+def _troubles(table: Table) -> dict[tuple[str, str], list[str]]:
+    """(status, reason) → the variants that are not done because of it."""
+    found: dict[tuple[str, str], list[str]] = {}
+    for row in table.rows:
+        for trouble in row.troubles:
+            found.setdefault(trouble, []).append(row.label)
+    return found
+
+
+def _illegal(row: Row) -> bool:
+    """Whether the row is of a combination that has no meaning: it is named below the table alone."""
+    return row.variant is not None and all(cell["status"] == "illegal" for cell in row.variant.cells)
 
 
 def _missing(table: Table) -> dict[str, list[str]]:

@@ -13,7 +13,13 @@ import math
 import torch
 from torch import Tensor
 
-from ddpm_bench.diffusion.gaussians import kl_mean_part, kl_variance_part, log_density, log_prob_discretised
+from ddpm_bench.diffusion.gaussians import (
+    kl_mean_part,
+    kl_variance_part,
+    log_density,
+    log_prob_discretised,
+    log_prob_discretised_tanh,
+)
 from ddpm_bench.diffusion.process import Process
 
 
@@ -50,17 +56,40 @@ def mean_cost(process: Process, log_sigma2: Tensor, squared_error: Tensor) -> Te
     return cost
 
 
-def decoder_nll(target: Tensor, mean: Tensor, log_sigma2: Tensor, levels: int | None) -> Tensor:
+def decoder_nll(
+    target: Tensor, mean: Tensor, log_sigma2: Tensor, levels: int | None, decoder: str = "exact"
+) -> Tensor:
     """L_0 = −ln p_θ(x_0 | x_1), summed over dimensions, nats, [B].
 
     target: integer levels 0…K−1, or real values where levels is None (then the density decoder); mean: μ_θ(x_1, 1),
-    [B, C, H, W]; log_sigma2: ln σ²_1, broadcastable. Source: Ho et al. 2020, eq. 13.
+    [B, C, H, W]; log_sigma2: ln σ²_1, broadcastable; decoder: "exact", or "tanh" for the approximation of published
+    code (data with levels only). Source: Ho et al. 2020, eq. 13.
     """
     if levels is None:
         return -log_density(target.to(mean.dtype), mean, log_sigma2).flatten(1).sum(1)
-    return -log_prob_discretised(target, mean, log_sigma2, levels).flatten(1).sum(1)
+    log_prob = log_prob_discretised_tanh if decoder == "tanh" else log_prob_discretised
+    return -log_prob(target, mean, log_sigma2, levels).flatten(1).sum(1)
 
 
 def bits_per_dim(nats: Tensor, num_dims: int) -> Tensor:
     """nats per image → bits per dimension."""
     return nats / (num_dims * math.log(2.0))
+
+
+def rate(terms: Tensor, prior: Tensor) -> Tensor:
+    """L_T + Σ_{s>t} L_{s−1} at t = 1…S, float64 [S]: what is paid before t is known; with L_0 it is the whole bound.
+
+    terms: L_{t−1} of each step, [S] (the first one, L_0, is not used); prior: L_T; all in one unit, that of the rate.
+    Source: Ho et al. 2020, § 4.3, algorithms 3 and 4.
+    """
+    after = torch.cat([terms[1:], torch.zeros_like(terms[:1])])
+    return prior + after.flip(0).cumsum(0).flip(0)
+
+
+def distortion(mse: Tensor) -> Tensor:
+    """127.5 · √(E|x_0 − x̂_0(x_t, t)|²/D), the error of x̂_0 in levels of 0…255, of the shape of mse.
+
+    mse: mean over images and dimensions of the squared error of the clipped x̂_0, x in [−1, 1]: one root after the mean.
+    Source: Ho et al. 2020, § 4.3, figure 5.
+    """
+    return 127.5 * mse.sqrt()

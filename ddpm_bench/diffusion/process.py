@@ -71,10 +71,14 @@ class Process:
         return -torch.expm1(self.log_alpha_bar)
 
     @cached_property
+    def one_minus_alpha_bar_prev(self) -> Tensor:
+        """1 − ᾱ_{t−1}, float64 [S], without cancellation; 0 at the first step."""
+        return torch.cat([torch.zeros(1, dtype=torch.float64), self.one_minus_alpha_bar[:-1]])
+
+    @cached_property
     def beta_tilde(self) -> Tensor:
         """β̃_t = (1 − ᾱ_{t−1}) / (1 − ᾱ_t) · β_t, float64 [S]; 0 at the first step. Source: Ho et al. 2020, eq. 7."""
-        before = torch.cat([torch.zeros(1, dtype=torch.float64), self.one_minus_alpha_bar[:-1]])
-        return before / self.one_minus_alpha_bar * self.beta
+        return self.one_minus_alpha_bar_prev / self.one_minus_alpha_bar * self.beta
 
     @cached_property
     def snr(self) -> Tensor:
@@ -89,9 +93,8 @@ class Process:
     @cached_property
     def posterior_x_t(self) -> Tensor:
         """√α_t (1 − ᾱ_{t−1}) / (1 − ᾱ_t), float64 [S]; 0 at the first step. Source: Ho et al. 2020, eq. 7."""
-        before = torch.cat([torch.zeros(1, dtype=torch.float64), self.one_minus_alpha_bar[:-1]])
         sqrt_alpha = torch.exp(0.5 * torch.diff(self.log_alpha_bar, prepend=torch.zeros(1, dtype=torch.float64)))
-        return sqrt_alpha * before / self.one_minus_alpha_bar
+        return sqrt_alpha * self.one_minus_alpha_bar_prev / self.one_minus_alpha_bar
 
     def original_index(self, t: Tensor) -> Tensor:
         """The index that the network expects for the chain's index t: that of the original chain. int64 [B]."""

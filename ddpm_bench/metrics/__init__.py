@@ -23,7 +23,9 @@ class Estimate:
     """A measured value.
 
     value: None when it was not computed, then `reason` says why; stderr: standard error in the same unit, None where
-    there is none; num_samples: images that entered; protocol: all that must agree before two values are compared.
+    there is none, of the images as a sample of a population; stderr_noise: that of the noise drawn in the evaluation,
+    the images held fixed; num_samples: images that entered; protocol: all that must agree before two values are
+    compared.
     """
 
     value: float | None
@@ -33,6 +35,7 @@ class Estimate:
     higher_is_better: bool
     protocol: dict[str, Any] = field(default_factory=dict)
     reason: str | None = None
+    stderr_noise: float | None = None
 
     def to_json(self) -> dict[str, Any]:
         """The record as it stands in results.json."""

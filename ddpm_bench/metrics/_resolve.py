@@ -59,6 +59,8 @@ def resolve(
             other = found.setdefault(match.name, match)
             if other.extractor != match.extractor:
                 report(path, f'two extractors would both give "{match.name}": {other.extractor} and {match.extractor}')
+            elif other.metric != match.metric:
+                report(path, f'two metrics would both give "{match.name}": {other.metric.name} and {match.metric.name}')
     return list(found.values())
 
 

@@ -47,7 +47,7 @@ class ClosedForm(Network):
         """Data that are not Gaussian, a learned variance, training."""
         if cell.dataset.gaussian is None:
             return _not_gaussian(cell.dataset.name)
-        if cell.reverse.variance.needs_head:
+        if cell.learned_variance:
             return _NO_HEAD
         if cell.training.steps > 0:
             return "network closed_form has nothing to train: use training.steps = 0"

@@ -9,9 +9,10 @@ from typing import Any
 import torch
 from torch.utils.flop_counter import FlopCounterMode
 
+from ddpm_bench.diffusion.estimators import Estimator
 from ddpm_bench.identity import dumps
 from ddpm_bench.planning.plan import CellPlan, Plan
-from ddpm_bench.spec import Cell, bind
+from ddpm_bench.spec import Cell, bind, rebuild
 from ddpm_bench.stages import CHUNK, Task, _checkpoints
 from ddpm_bench.stages._images import chunk_of, subset
 from ddpm_bench.stages._model import build_network
@@ -89,7 +90,9 @@ def _add(total: Cost, plan: Plan, cell: CellPlan, task: Task, network: NetworkCo
         total.flops += work * network.flops_step
         total.num_bytes += 2 * network.num_bytes
     elif task.stage == "score":
-        steps = chain.diffusion.timesteps if task.spec["first"] is None else 1
+        kept = task.spec["timesteps"]
+        estimator = rebuild(Estimator, task.spec["estimator"])
+        steps = estimator.calls(chain.diffusion.timesteps if kept is None else len(kept))
         split = f"num_{task.spec['split']}"
         images = (
             len(chunk_of(subset(plan.info[split], task.spec["images"]), task.spec["chunk"])) if plan.info else CHUNK

@@ -7,7 +7,7 @@ from typing import Any
 from ddpm_bench import registry
 from ddpm_bench.identity import canonical
 from ddpm_bench.planning.plan import Plan
-from ddpm_bench.stages import Task, module
+from ddpm_bench.stages import Task
 from ddpm_bench.suite import SuiteCell
 
 
@@ -63,6 +63,7 @@ def _symbols(plan: Plan) -> dict[str, dict[str, str]]:
 def _cell_to_json(plan: Plan, suite_cell: SuiteCell) -> dict[str, Any]:
     common = {
         "id": suite_cell.id, "label": suite_cell.label, "axes": suite_cell.axes, "seed": suite_cell.cell.seed,
+        "variant": suite_cell.variant,
         "reason": suite_cell.reason, "steps": suite_cell.cell.training.steps,
     }  # fmt: skip
     cell = next((cell for cell in plan.cells if cell.suite_cell is suite_cell), None)
@@ -71,7 +72,9 @@ def _cell_to_json(plan: Plan, suite_cell: SuiteCell) -> dict[str, Any]:
     return {
         **common,
         "train": cell.train.key,
+        "no_bound": cell.no_bound,
         "score": {split: [task.key for task in tasks] for split, tasks in cell.score.items()},
+        "fit": [task.key for task in [*cell.fit_scores, *([cell.fit] if cell.fit else [])]],
         "likelihood": {split: task.key for split, task in cell.likelihood.items()},
         "samples": [task.key for task in cell.samples],
         "features": [task.key for task in cell.features],
@@ -82,12 +85,10 @@ def _cell_to_json(plan: Plan, suite_cell: SuiteCell) -> dict[str, Any]:
 def _metric_units(plan: Plan) -> list[tuple[str, str, bool]]:
     """(result name, unit, higher is better) of every value that a cell may have."""
     found: list[tuple[str, str, bool]] = []
-    wanted = {item.name for item in plan.suite.resolved_metrics}
-    if "bits_per_dim" in wanted:
-        for split in plan.suite.evaluation.splits:
+    for item in plan.suite.resolved_metrics:
+        for split in plan.suite.evaluation.splits if item.metric.needs == "score" else ():
             suffix = "" if split == "test" else f"_{split}"
-            terms = module("likelihood").TERMS
-            found += [(f"bits_per_dim{part}{suffix}", "bits/dim", False) for part in ("", *(f"_{t}" for t in terms))]
+            found += [(name + suffix, item.unit, item.higher_is_better) for name in item.names]
     quality = {item.name: item for item in plan.suite.resolved_metrics if item.metric.needs == "features"}
     names = dict.fromkeys([*(name for cell in plan.cells for name in cell.quality), *plan.not_computed])
     for name in names:

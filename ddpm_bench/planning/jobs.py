@@ -45,8 +45,9 @@ def _training_jobs(cells: list[CellPlan], missing: dict[str, Task], apart: bool)
     ordered = sorted(cells, key=lambda cell: cell.train.spec["steps"])
     name, weight = _name(ordered), 10.0 + ordered[-1].train.spec["steps"]
     trains = [cell.train for cell in ordered]
-    scores = _unique([task for cell in ordered for tasks in cell.score.values() for task in tasks])
-    likelihoods = [task for cell in ordered for task in cell.likelihood.values()]
+    scores = _unique([task for cell in ordered for tasks in [*cell.score.values(), cell.fit_scores] for task in tasks])
+    fits = [cell.fit for cell in ordered if cell.fit]
+    likelihoods = _unique([*fits, *(task for cell in ordered for task in cell.likelihood.values())])
     if not apart:
         return [make_job(name, _unique([*trains, *scores, *likelihoods]), missing, weight)]
     parts = [scores[i : i + CHUNKS_PER_JOB] for i in range(0, len(scores), CHUNKS_PER_JOB)]

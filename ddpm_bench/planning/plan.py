@@ -17,7 +17,12 @@ class CellPlan:
     suite_cell: SuiteCell
     train: Task
     score: dict[str, list[Task]] = field(default_factory=dict)
+    fit_scores: list[Task] = field(default_factory=list)
+    fit: Task | None = None
+    """The fit of a σ² that follows the network's errors."""
     likelihood: dict[str, Task] = field(default_factory=dict)
+    no_bound: str | None = None
+    """Why the cell has no bits/dim although the suite asks for it."""
     samples: list[Task] = field(default_factory=list)
     features: list[Task] = field(default_factory=list)
     quality: dict[str, Task] = field(default_factory=dict)
@@ -25,7 +30,8 @@ class CellPlan:
 
     def tasks(self) -> list[Task]:
         """All of them, inputs before what reads them."""
-        scores = [task for chunk in self.score.values() for task in chunk]
+        scores = [*(task for chunk in self.score.values() for task in chunk), *self.fit_scores]
+        scores += [self.fit] if self.fit else []
         after = [*self.likelihood.values(), *self.samples, *self.features, *self.quality.values()]
         return [self.train, *scores, *after]
 
@@ -51,12 +57,14 @@ class Plan:
     cells: list[CellPlan]
     illegal: list[SuiteCell]
     references: list[Task]
-    """Features of splits and of uniform noise."""
+    """What cells share beside the data: features of splits and of uniform noise, the spectrum of the images."""
     baselines: list[Baseline]
     not_computed: dict[str, str]
     """Result name → why it is not computed in this run (missing weights under --skip-missing)."""
     problems: list[str]
     """Everything that stops a run: missing data, missing weights."""
+    warnings: list[str]
+    """What a user should know before the run."""
 
     def tasks(self) -> dict[str, Task]:
         """Every task once, by key, inputs first."""

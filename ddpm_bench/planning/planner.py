@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from ddpm_bench.datasets import data_root
+from ddpm_bench.diffusion.estimators import Estimator
 from ddpm_bench.errors import UserError
 from ddpm_bench.identity import canonical, content_key
 from ddpm_bench.planning.plan import CellPlan
@@ -16,6 +17,12 @@ from ddpm_bench.stages import CHUNK, Task, module
 from ddpm_bench.stages._images import chunk_sizes
 from ddpm_bench.store import Store
 from ddpm_bench.suite import Suite
+
+SPECTRUM_IMAGES = 4096
+"""Training images whose covariance chooses the t of a sampled estimator."""
+
+Scores = dict[str, list[Task]]
+"""The inputs of a likelihood or a fit that are scores, by name."""
 
 
 class Planner:
@@ -69,33 +76,65 @@ class Planner:
         spec = {"training": training, "steps": cell.training.steps}
         return self.task("train", spec, {"data": self.data}, recorded), reverse
 
-    def count(self, split: str) -> int:
-        """Images of a split that are evaluated; before decoding, a stand-in that only provisional keys see."""
+    def count(self, split: str, images: int | Literal["all"]) -> int:
+        """How many of a split's images: before decoding, a stand-in that only provisional keys see."""
         total = self.info[f"num_{split}"] if self.info else CHUNK
-        images = self.evaluation.images
-        return total if images == "all" else min(int(images), total)
+        return total if images == "all" else min(images, total)
+
+    def spectrum(self) -> Task:
+        """The eigenvalues of the training images: what chooses t for all variants alike."""
+        task = self.task("spectrum", {"images": SPECTRUM_IMAGES}, {"data": self.data}, {})
+        if task not in self.references:
+            self.references.append(task)
+        return task
+
+    def scores(self, plan: CellPlan, reverse: Reverse, split: str, images: int, estimator: Estimator) -> Scores:
+        """The scores that a likelihood or a fit of the split reads.
+
+        One full score serves every fixed σ² and every chain that keeps t = 1. A chain of its own is scored where a head
+        decides σ², where t are sampled, and (its first step alone) where the decoder's step is another one than t = 1.
+        """
+        common = {"split": split, "images": images, "weights": reverse.weights, "estimator": estimator}
+        inputs = {"train": plan.train, "data": self.data}
+        if estimator.needs_spectrum:
+            inputs["spectrum"] = self.spectrum()
+
+        def score(timesteps: tuple[int, ...] | None) -> list[Task]:
+            chunks = range(len(chunk_sizes(images)))
+            return [
+                self.task("score", {**common, "chunk": chunk, "timesteps": timesteps}, inputs, {}) for chunk in chunks
+            ]
+
+        if reverse.variance.needs_head or estimator.needs_spectrum:
+            return {"score": score(reverse.timesteps)}
+        if reverse.timesteps is not None and reverse.timesteps[0] != 1:
+            return {"score": score(None), "first": score(reverse.timesteps[:1])}
+        return {"score": score(None)}
+
+    def fit(self, plan: CellPlan, reverse: Reverse) -> dict[str, Task]:
+        """The fit of a variance that has one, as an input by name: on the validation split, of this chain."""
+        if not reverse.variance.needs_fit:
+            return {}
+        if plan.fit is None:
+            images = self.count("validation", self.evaluation.fit_images)
+            if not images:
+                text = f"variance {reverse.variance.name} is fitted to the validation split, which is empty"
+                self.problems.extend([text] if text not in self.problems else [])
+            scores = self.scores(plan, reverse, "validation", images, get("estimators", "full")())
+            used = replace(reverse, sampler=get("samplers", "ancestral")())  # a fit is about the chain, not its sampler
+            spec = {"reverse": used, "split": "validation", "images": images, "decoder": self.evaluation.decoder}
+            plan.fit_scores = [task for tasks in scores.values() for task in tasks]
+            plan.fit = self.task("fit", spec, {"train": plan.train, "data": self.data, **scores}, {})
+        return {"fit": plan.fit}
 
     def likelihood(self, plan: CellPlan, reverse: Reverse, split: str) -> None:
         """Score and likelihood of a split."""
-        images = self.count(split)
-        common = {"split": split, "images": images, "weights": reverse.weights}
-        inputs = {"train": plan.train, "data": self.data}
-
-        def score(first: int | None) -> list[Task]:
-            chunks = range(len(chunk_sizes(images)))
-            return [self.task("score", {**common, "chunk": chunk, "first": first}, inputs, {}) for chunk in chunks]
-
-        scores, more = score(None), {}
-        if reverse.timesteps is not None and reverse.timesteps[0] != 1:
-            more = {"first": score(reverse.timesteps[0])}  # the decoder's step is another one than t = 1
-        used = {"variance": reverse.variance, "first_step": reverse.first_step, "thresholding": reverse.thresholding,
-                "timesteps": reverse.timesteps, "sampler": reverse.sampler, "weights": reverse.weights}  # fmt: skip
-        spec = {
-            "reverse": used, "split": split, "images": images,
-            "estimator": self.evaluation.estimator, "decoder": self.evaluation.decoder,
-        }  # fmt: skip
-        plan.score[split] = [*scores, *(task for tasks in more.values() for task in tasks)]
-        plan.likelihood[split] = self.task("likelihood", spec, {**inputs, "score": scores, **more}, {})
+        images = self.count(split, self.evaluation.images)
+        scores = self.scores(plan, reverse, split, images, self.evaluation.estimator)
+        spec = {"reverse": reverse, "split": split, "images": images, "decoder": self.evaluation.decoder}
+        inputs = {"train": plan.train, "data": self.data, **scores, **self.fit(plan, reverse)}
+        plan.score[split] = [task for tasks in scores.values() for task in tasks]
+        plan.likelihood[split] = self.task("likelihood", spec, inputs, {})
 
     def sample(self, plan: CellPlan, reverse: Reverse) -> None:
         """The chunks that hold evaluation.samples images."""
@@ -104,8 +143,9 @@ class Planner:
         reverse = replace(reverse, first_step="beta_tilde_2")
         if not reverse.sampler.uses_variance:
             reverse = replace(reverse, variance=get("variances", "beta")())
+        inputs = {"train": plan.train, **self.fit(plan, reverse)}
         plan.samples = [
-            self.task("sample", {"reverse": reverse, "chunk": chunk, "count": count}, {"train": plan.train}, {})
+            self.task("sample", {"reverse": reverse, "chunk": chunk, "count": count}, inputs, {})
             for chunk, count in enumerate(chunk_sizes(self.evaluation.samples))
         ]
 
@@ -113,6 +153,13 @@ class Planner:
         """The features of some images."""
         spec = {"extractor": extractor, "weights_sha256": digest, "source": source, **more}
         return self.task("features", spec, {"images": images}, {})
+
+
+def no_bound(reverse: Reverse) -> str | None:
+    """Why bits/dim is not defined for a reverse process, or None: it is a property of the ancestral chain."""
+    if not reverse.sampler.has_bound:
+        return f"not defined: sampler {reverse.sampler.name} does not draw from the chain that the bound belongs to"
+    return None
 
 
 def _relative(path: Path, root: Path) -> str:

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import json
+import re
 from typing import Any
 
 from ddpm_bench.stages import Task
 from ddpm_bench.store import Store
+
+DIGEST = re.compile(r"[0-9a-f]{64}")
 
 
 def flatten(value: Any, path: str = "") -> dict[str, Any]:
@@ -19,9 +22,14 @@ def flatten(value: Any, path: str = "") -> dict[str, Any]:
     return {path: value}
 
 
+def differing(there: dict[str, Any], here: dict[str, Any]) -> list[str]:
+    """The leaves that differ."""
+    return [name for name in {**there, **here} if there.get(name) != here.get(name)]
+
+
 def differences(there: dict[str, Any], here: dict[str, Any]) -> list[str]:
     """`field: there → here` for each leaf that differs; of an entry that became another one its name alone."""
-    names = [name for name in {**there, **here} if there.get(name) != here.get(name)]
+    names = differing(there, here)
     replaced = [name.removesuffix("name") for name in names if name.endswith(".name")]
     found = []
     for name in sorted(names):
@@ -32,7 +40,9 @@ def differences(there: dict[str, Any], here: dict[str, Any]) -> list[str]:
 
 
 def _text(value: Any) -> str:
-    return value if isinstance(value, str) else "none" if value is None else json.dumps(value)
+    if isinstance(value, str):
+        return f"{value[:8]}…" if DIGEST.fullmatch(value) else value
+    return "none" if value is None else json.dumps(value)
 
 
 def _digest(store: Store, inputs: dict[str, Any]) -> str | None:
@@ -46,11 +56,15 @@ def nearest_difference(store: Store, task: Task) -> list[str] | None:
     """How the task differs from the nearest training; None without any training."""
     here = flatten(task.spec)
     best: list[str] | None = None
+    least = (0, 0)
     for file in sorted((store.root / "train").glob("[0-9a-f]*/manifest.json")):
         manifest = json.loads(file.read_text(encoding="utf-8"))
-        found = differences(flatten(manifest["spec"]), here)
+        there = flatten(manifest["spec"])
+        found = differences(there, here)
         if _digest(store, manifest["inputs"]) != _digest(store, task.inputs):
             found.append("the data set's content")
-        if best is None or len(found) < len(best):
-            best = found
+        # Of equals the one with fewer leaves: a schedule before its code was edited is nearer than another schedule.
+        distance = (len(found), len(differing(there, here)))
+        if best is None or distance < least:
+            best, least = found, distance
     return best

@@ -12,9 +12,21 @@ from urllib.parse import quote
 import jinja2
 from markupsafe import Markup, escape
 
-from ddpm_bench.report import words
+from ddpm_bench.report import illegal, orderings, words
 from ddpm_bench.report.export import to_csv, to_latex, to_markdown
-from ddpm_bench.report.figures import Drawing, curves, decomposition, inline_svg, samples, timestep_kl
+from ddpm_bench.report.figures import (
+    Drawing,
+    curves,
+    decomposition,
+    inline_svg,
+    log_snr_kl,
+    rate_distortion,
+    samples,
+    sampling_steps,
+    share,
+    timestep_kl,
+    variance_range,
+)
 from ddpm_bench.report.protocol import card, configuration_rows, protocols
 from ddpm_bench.report.source import ResultsView
 from ddpm_bench.report.summary import paragraphs
@@ -22,6 +34,11 @@ from ddpm_bench.report.table import Table, make_table, trouble
 from ddpm_bench.report.variants import metric_names, variants
 
 FOLDER = Path(__file__).parent
+
+FIGURES = (
+    decomposition, timestep_kl, log_snr_kl, share, rate_distortion, variance_range, sampling_steps, curves,
+)  # fmt: skip
+"""In the order of the page."""
 
 
 def build(runs: Path, suite: str, out: Path) -> Path:
@@ -42,8 +59,8 @@ def _write_all(view: ResultsView, folder: Path) -> Path:
     _write(folder / "table.md", to_markdown(table))
     _write(folder / "table.tex", to_latex(table))
 
-    groups = variants(view)
-    drawings = [found for module in (decomposition, timestep_kl, curves) if (found := module.draw(view, groups))]
+    groups = [group for group in variants(view) if not illegal.is_illegal(group)]
+    drawings = [found for module in FIGURES if (found := module.draw(view, groups))]
     for drawing in drawings:
         _write(folder / "figures" / f"{drawing.name}.svg", drawing.svg)
         (folder / "figures" / f"{drawing.name}.pdf").write_bytes(drawing.pdf)
@@ -56,7 +73,7 @@ def render(view: ResultsView, table: Table, drawings: list[Drawing], grid: sampl
     """The page as text."""
     script = (FOLDER / "script.js").read_text(encoding="utf-8")
     digest = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
-    companions = [name for name in metric_names(view) if words.is_companion(name) and name not in words.PARTS]
+    companions = [name for name in metric_names(view) if words.is_companion(name) and not words.is_part(name)]
     policy = (
         f"default-src 'none'; style-src 'unsafe-inline'; script-src 'sha256-{digest}'; img-src data:; "
         "base-uri 'none'; form-action 'none'"
@@ -71,6 +88,8 @@ def render(view: ResultsView, table: Table, drawings: list[Drawing], grid: sampl
         table=table,
         companions=make_table(view, companions) if companions else None,
         protocols=protocols(table),
+        illegal=illegal.by_reason(view, variants(view)),
+        orderings=orderings.sentences(view),
         drawings=drawings,
         grid=grid,
         cells=view.cells,
@@ -79,6 +98,7 @@ def render(view: ResultsView, table: Table, drawings: list[Drawing], grid: sampl
 optional={
             "clipped": any((cell["training"] or {}).get("clipped_share") is not None for cell in view.cells),
             "sampling": any(cell["timings"].get("sample_seconds") for cell in view.cells),
+            "calls": any(cell["network_calls"] for cell in view.cells),
         },
     )  # fmt: skip
 
@@ -107,6 +127,7 @@ def _environment() -> jinja2.Environment:
         "png_link": lambda png: "data:image/png;base64," + base64.b64encode(png).decode(),
         "seconds": seconds,
         "short": lambda value: f"{value:.4g}" if isinstance(value, float) else words.plain(value),
+        "fixed": lambda value: "" if math.isnan(value) else words.number(round(value, 9), 4),
     }
     environment.globals.update(value_of=words.value, count=words.count)
     return environment

@@ -14,7 +14,8 @@ from ddpm_bench.errors import UserError
 
 SCHEMA = 1
 
-TIMESTEP_KL_COLUMNS = ["cell_id", "seed", "t", "kl", "stderr", "kl_variance", "kl_mean", "epsilon_mse", "x0_mse"]
+TIMESTEP_KL_COLUMNS = ["cell_id", "seed", "t", "kl", "stderr", "kl_variance", "kl_mean", "epsilon_mse", "x0_mse",
+                       "log_snr", "log_sigma2", "head", "rate", "distortion"]  # fmt: skip
 
 
 class ResultsView:
@@ -43,7 +44,20 @@ class ResultsView:
     @cached_property
     def timestep_kl(self) -> pd.DataFrame:
         """timestep_kl.csv, t = 1…T, kl in bits/dim; no rows when the suite does not measure it."""
-        path = self.folder / "timestep_kl.csv"
+        return self._read("timestep_kl.csv")
+
+    @property
+    def further_splits(self) -> list[str]:
+        """The splits other than test that have a table over timesteps."""
+        found = sorted(path.stem for path in self.folder.glob("timestep_kl_*.csv"))
+        return [name.removeprefix("timestep_kl_") for name in found]
+
+    def timesteps(self, split: str) -> pd.DataFrame:
+        """As timestep_kl, of another split than test."""
+        return self._read(f"timestep_kl_{split}.csv")
+
+    def _read(self, name: str) -> pd.DataFrame:
+        path = self.folder / name
         if not path.is_file():
             return pd.DataFrame(columns=TIMESTEP_KL_COLUMNS)
         return pd.read_csv(path, dtype={"cell_id": str})

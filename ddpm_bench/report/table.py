@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from ddpm_bench.report import words
+from ddpm_bench.report.illegal import is_illegal
 from ddpm_bench.report.source import ResultsView
 from ddpm_bench.report.variants import Column, Summary, Variant, best, columns, variants, varied_axes
 
@@ -75,6 +76,11 @@ class Table:
     rows: list[Row]
     baselines: list[Row]
     references: list[dict[str, Any]]
+
+    @property
+    def legal_rows(self) -> list[Row]:
+        """The rows of variants that could be run: the page lists the others apart."""
+        return [row for row in self.rows if not row.variant or not is_illegal(row.variant)]
 
     @property
     def kinds(self) -> set[str]:

@@ -147,14 +147,24 @@ def variants(view: ResultsView) -> list[Variant]:
     found = []
     for labels, cells in groups.items():
         axes = dict(zip(varied, labels, strict=True))
-        label = ", ".join(words.value(name, item) for name, item in axes.items()) or cells[0]["label"]
+        label = ", ".join(words.phrase(name, item) for name, item in axes.items()) or cells[0]["label"]
         found.append(Variant(axes=axes, label=label, cells=tuple(sorted(cells, key=lambda cell: cell["seed"]))))
     return found
 
 
+FOLLOWS = {
+    "variance_fitted_on": ("variance",),
+    "first_step": ("variance",),
+    "calls_per_image": ("timesteps", "sampling_steps"),
+    "sampling_steps": ("timesteps",),
+}
+"""Entries of a protocol that differ as a matter of course where one of these axes varies."""
+
+
 def signature(record: dict[str, Any], varied: Sequence[str]) -> dict[str, Any]:
-    """The protocol without what the variants are compared in (the varied axes, the seed)."""
+    """The protocol without what the variants are compared in: the varied axes with what follows from them, the seed."""
     ignored = {"seed", *varied, *(name.rpartition(".")[2] for name in varied)}
+    ignored |= {name for name, axes in FOLLOWS.items() if any(axis in varied for axis in axes)}
     return {name: item for name, item in sorted(record.get("protocol", {}).items()) if name not in ignored}
 
 

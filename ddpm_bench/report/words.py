@@ -54,6 +54,9 @@ PARTS = {
 }
 """The terms that add up to bits/dim, in the order of the stack."""
 
+NETWORK = "bits_per_dim_network"
+"""Bits/dim minus that of a perfect network with the same σ²."""
+
 _SUFFIX = re.compile(r"_(train|validation|test|std|n\d+)$")
 
 
@@ -70,6 +73,18 @@ def value(axis_name: str, label: Any) -> str:
     return f"{word} ({parameters}" if bracket else word
 
 
+def phrase(axis_name: str, label: Any) -> str:
+    """The value of an axis where its heading does not stand above it: 5 steps, T=100, learning rate 0.001, cosine."""
+    text = value(axis_name, label)
+    if axis_name in _PHRASES:
+        return _PHRASES[axis_name].format(text)
+    bare = re.match(r"[-\d.]|(true|false|none|default|all)$", text)
+    return f"{axis(axis_name.rpartition('.')[2])} {text}" if bare else text
+
+
+_PHRASES = {"sampling_steps": "{} steps", "timesteps": "T={}"}
+
+
 def base_metric(name: str) -> str:
     """The name without the suffixes of its companions: kd_x_test_n360 → kd_x."""
     while match := _SUFFIX.search(name):
@@ -78,19 +93,24 @@ def base_metric(name: str) -> str:
 
 
 def is_companion(name: str) -> bool:
-    """Whether a metric stands beside another one (another split, another n) or is a term of bits/dim."""
-    return name in PARTS or base_metric(name) != name
+    """Whether a metric stands beside another one (another split, another n) or is a part of bits/dim."""
+    return is_part(name) or base_metric(name) != name
+
+
+def is_part(name: str) -> bool:
+    """Whether it is a part of bits/dim, of any split."""
+    return base_metric(name) in (*PARTS, NETWORK)
 
 
 def metric(name: str) -> str:
     """The title of a metric: kd_efficientnet_lite0_test → kernel distance (efficientnet_lite0), test."""
-    if name in PARTS:
-        return f"bits/dim: {PARTS[name]}"
     base = base_metric(name)
     suffixes = [part for part in name[len(base) :].split("_") if part]
     suffixes = [f"n = {part[1:]}" if re.fullmatch(r"n\d+", part) else part for part in suffixes]
     if base in METRICS:
         title = METRICS[base]
+    elif is_part(base):
+        title = f"bits/dim: {PARTS.get(base, 'network part')}"
     else:
         prefix, _, extractor = base.partition("_")
         title = f"{METRICS[prefix]} ({extractor})" if prefix in METRICS and extractor else base.replace("_", " ")

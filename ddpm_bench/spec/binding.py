@@ -71,13 +71,13 @@ def bind(cell: Cell) -> tuple[Training, Reverse]:
         schedule=cell.diffusion.schedule,
         prediction=cell.diffusion.prediction,
         loss=loss.canonical(cell.diffusion.prediction),
-        learned_variance=cell.reverse.variance.needs_head,
+        learned_variance=cell.learned_variance,
         options=options,
         seed=cell.seed,
     )
     reverse = Reverse(
         variance=cell.reverse.variance,
-        first_step=cell.reverse.first_step,
+        first_step=cell.reverse.first_step if cell.reverse.variance.uses_first_step else "beta_tilde_2",
         sampler=cell.reverse.sampler,
         timesteps=tuple(kept) if len(kept) < cell.diffusion.timesteps else None,
         thresholding=cell.thresholding,

@@ -44,6 +44,12 @@ class Cell:
         """The thresholding in force: the default depends on the data."""
         return self.reverse.thresholding or ("none" if self.dataset.levels is None else "clip")
 
+    @property
+    def learned_variance(self) -> bool:
+        """Whether the network has a variance head: for the cell's σ², or for the one its loss trains with."""
+        trained = self.diffusion.loss.variance
+        return self.reverse.variance.needs_head or (trained is not None and trained.needs_head)
+
     def process(self) -> Process:
         """The full forward process."""
         return self.diffusion.schedule.process(self.diffusion.timesteps)

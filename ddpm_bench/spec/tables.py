@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
+from ddpm_bench.diffusion.estimators import Estimator
 from ddpm_bench.diffusion.losses import Loss
 from ddpm_bench.diffusion.predictions import Prediction
 from ddpm_bench.diffusion.samplers import Sampler
@@ -113,13 +114,19 @@ class Evaluation:
     reference_split: Literal["both", "train", "test"] = "both"
     images: int | Literal["all"] = "all"
     """Images of a split that are scored: a seeded subset, or all."""
-    estimator: Literal["full"] = "full"
-    decoder: Literal["exact"] = "exact"
+    estimator: Estimator = _default("estimators", "full")
+    """How the sum over t is evaluated: every t, or a sample of them."""
+    decoder: Literal["exact", "tanh"] = "exact"
+    """Φ in the decoder's L_0; tanh: the approximation, and the clamp, of published code, for comparison with it."""
+    fit_images: int | Literal["all"] = 256
+    """Images of the validation split that a fitted variance is fitted to, at every t."""
 
     def __post_init__(self) -> None:
         require(self.samples >= 1, "samples", f"must be at least 1, got {self.samples}")
         images = self.images
         require(images == "all" or images >= 1, "images", f'must be at least 1 or "all", got {images}')
+        fit = self.fit_images
+        require(fit == "all" or fit >= 1, "fit_images", f'must be at least 1 or "all", got {fit}')
         if not self.metrics:
             raise FieldError("metrics", "is empty: nothing would be measured")
         require(bool(self.splits), "splits", "is empty: name at least one of train, validation, test")

@@ -10,11 +10,10 @@ from ddpm_bench.stages._model import scale_to_network
 
 
 class Batches:
-    """The batch of every step, as a function of (seed, step): shuffled epochs, keyed flips, t and ε."""
+    """The batch of every step, as a function of (seed, step): shuffled epochs, keyed flips, what t is made of, ε."""
 
-    def __init__(self, seed: int, values: Tensor, levels: int | None, num_timesteps: int, batch_size: int, flips: bool):
-        self._values, self._levels, self._flips = values, levels, flips
-        self._num_timesteps, self._size = num_timesteps, batch_size
+    def __init__(self, seed: int, values: Tensor, levels: int | None, batch_size: int, flips: bool):
+        self._values, self._levels, self._flips, self._size = values, levels, flips, batch_size
         self._streams = {name: Stream(seed, f"train {name}") for name in ("order", "flip", "t", "eps")}
         self._order: tuple[int, Tensor] = (-1, torch.empty(0))
 
@@ -32,12 +31,15 @@ class Batches:
         return chosen
 
     def draw(self, step: int, device: str) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-        """(values, x_0, t, ε) of the step (counted from 0) on the device."""
+        """(values, x_0, u, ε) of the step (counted from 0) on the device.
+
+        u: uniform numbers in (0, 1), float64 [B]: a time sampler makes t of them.
+        """
         values = self._values[self._images(step).to(self._values.device)].to(device)
         index = torch.arange(self._size, device=device)
         if self._flips:
             flipped = self._streams["flip"].uniform(step, index)[:, 0] < 0.5
             values = torch.where(flipped.reshape(-1, 1, 1, 1), values.flip(-1), values)
-        t = (self._streams["t"].uniform(step, index)[:, 0] * self._num_timesteps).long()
+        unit = self._streams["t"].uniform(step, index)[:, 0]
         eps = self._streams["eps"].normal(step, index, values.shape[1:])
-        return values, scale_to_network(values, self._levels), t, eps
+        return values, scale_to_network(values, self._levels), unit, eps

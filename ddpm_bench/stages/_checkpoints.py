@@ -27,17 +27,19 @@ def trajectory_key(training: dict[str, Any], data_digest: str) -> str:
 
 
 def save(
-    store: Store, trajectory: str, step: int, weights: dict[str, dict[str, Tensor]], state: dict[str, Any]
+    store: Store, trajectory: str, step: int, tensors: dict[str, dict[str, Tensor]], state: dict[str, Any]
 ) -> None:
     """Write the state after `step` steps; keep it and the one before it.
 
-    weights: {"raw": state dict, "ema": state dict}; state: {"optimizer": state dict, and JSON values}.
+    tensors: {"raw": state dict, "ema": state dict, "time_sampling": state of the sampler}, one file for each that is
+    not empty; state: {"optimizer": state dict, and JSON values}.
     """
     state = dict(state)
     optimizer = state.pop("optimizer")
     with store.create(STAGE, f"{trajectory}/{step:08d}", {"step": step}) as out:
-        for name, tensors in weights.items():
-            save_weights(out / f"{name}.safetensors", tensors)
+        for name, named in tensors.items():
+            if named:
+                save_weights(out / f"{name}.safetensors", named)
         with open(out / "optimizer.pt", "wb") as stream:
             torch.save(optimizer, stream)
         (out / "state.json").write_text(json.dumps(state, allow_nan=False), encoding="utf-8")
@@ -65,7 +67,7 @@ def discard(store: Store, trajectory: str, step: int) -> None:
 
 
 def load(store: Store, trajectory: str, at_most: int, device: str) -> tuple[int, dict[str, Any], dict[str, Any]] | None:
-    """(step, weights, state) of the newest good checkpoint not after `at_most`, or None.
+    """(step, tensors, state) of the newest good checkpoint not after `at_most`, or None.
 
     A damaged checkpoint gives way to the one before it, and is removed: where it lies the training will write again.
     """
@@ -76,12 +78,12 @@ def load(store: Store, trajectory: str, at_most: int, device: str) -> tuple[int,
         except DamagedArtifact:
             discard(store, trajectory, step)
             continue
-        return step, _weights(artifact, device), _state(artifact)
+        return step, _tensors(artifact, device), _state(artifact)
     return None
 
 
-def _weights(artifact: Artifact, device: str) -> dict[str, Any]:
-    return {name: load_file(artifact.path / f"{name}.safetensors", device=device) for name in ("raw", "ema")}
+def _tensors(artifact: Artifact, device: str) -> dict[str, Any]:
+    return {file.stem: load_file(file, device=device) for file in artifact.path.glob("*.safetensors")}
 
 
 def _state(artifact: Artifact) -> dict[str, Any]:

@@ -28,6 +28,11 @@ def run(context: Context) -> None:
     training, process = model.training, chain(model.process, reverse.timesteps)
     index = spec["chunk"] * CHUNK + torch.arange(spec["count"], device=context.device)
     noises = Stream(training.seed, "sample")
+    fit = (
+        torch.from_numpy(np.load(context.input("fit").path / "log_sigma2.npy"))
+        if "fit" in context.task.inputs
+        else None
+    )
     calls = 0
 
     def denoise(x_t: Tensor, t: Tensor) -> tuple[Tensor, Tensor]:
@@ -38,7 +43,7 @@ def run(context: Context) -> None:
         pred_x_0 = p_x_0(output, x_t, original, model.process, training.prediction, reverse.thresholding)
         calls += 1
         context.log.progress(calls * len(index), len(process) * len(index), "calls")
-        return pred_x_0, reverse.variance.log_sigma2(process, t, head=head, first_step=reverse.first_step)
+        return pred_x_0, reverse.variance.log_sigma2(process, t, head=head, fit=fit, first_step=reverse.first_step)
 
     def noise(i: int) -> Tensor:
         return noises.normal(int(process.timesteps[i]), index, model.shape)

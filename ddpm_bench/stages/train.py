@@ -59,7 +59,7 @@ def ema_update(decay: float, steps: Callable[[], int]) -> Any:
 
 
 class Trainer:
-    """One training: its state is (weights, average, optimiser, step, curves), and nothing else."""
+    """One training: its state is (weights, average, optimiser, history of losses, step, curves), and nothing else."""
 
     def __init__(self, context: Context):
         spec = context.spec
@@ -72,9 +72,10 @@ class Trainer:
         self.levels, self.shape = data.manifest["info"]["levels"], tuple(data.manifest["info"]["shape"])
         values = {name: torch.from_numpy(np.load(data.path / f"{name}.npy")) for name in ("train", "validation")}
         self.batches = Batches(
-            self.training.seed, values["train"], self.levels, self.training.timesteps,
-            self.options["batch_size"], self.options["horizontal_flips"],
+            self.training.seed, values["train"], self.levels, self.options["batch_size"],
+            self.options["horizontal_flips"],
         )  # fmt: skip
+        self.time_sampler = self.training.loss.time_sampler(self.training.timesteps, self.device)
         x_0 = scale_to_network(values["validation"], self.levels)
         images = context.task.recorded.get("validation_images", "all")
         count = len(x_0) if images == "all" else images
@@ -107,19 +108,23 @@ class Trainer:
         return _checkpoints.trajectory_key(self.context.spec["training"], data)
 
     def state(self) -> tuple[dict[str, Any], dict[str, Any]]:
-        """(weights, rest) as `_checkpoints.save` takes them."""
-        weights = {"raw": self.module.state_dict(), "ema": self.average.module.state_dict()}
+        """(tensors, rest) as `_checkpoints.save` takes them."""
+        tensors = {
+            "raw": self.module.state_dict(), "ema": self.average.module.state_dict(),
+            "time_sampling": self.time_sampler.state(),
+        }  # fmt: skip
         optimizer = self.optimizer.state_dict() if self.optimizer else {}
         rest = {
             "optimizer": optimizer, "curves": self.curves, "clipped": self.clipped, "sums": self._sums.tolist(),
             "seconds": self.seconds,
         }  # fmt: skip
-        return weights, rest
+        return tensors, rest
 
-    def restore(self, step: int, weights: dict[str, Any], state: dict[str, Any]) -> None:
+    def restore(self, step: int, tensors: dict[str, Any], state: dict[str, Any]) -> None:
         """Go on from a checkpoint."""
-        self.module.load_state_dict(weights["raw"])
-        self.average.module.load_state_dict(weights["ema"])
+        self.module.load_state_dict(tensors["raw"])
+        self.average.module.load_state_dict(tensors["ema"])
+        self.time_sampler.restore(tensors.get("time_sampling", {}))
         self.average.n_averaged.fill_(1 + step)
         if self.optimizer:
             self.optimizer.load_state_dict(state["optimizer"])
@@ -130,7 +135,8 @@ class Trainer:
     def train_step(self) -> None:
         """One optimiser step."""
         assert self.optimizer is not None
-        values, x_0, t, eps = self.batches.draw(self.step, self.device)
+        values, x_0, unit, eps = self.batches.draw(self.step, self.device)
+        t, weight = self.time_sampler.sample(unit)
         warmup = self.options["warmup_steps"]
         rate = self.options["learning_rate"] * min(1.0, (self.step + 1) / warmup if warmup else 1.0)
         for group in self.optimizer.param_groups:
@@ -139,7 +145,7 @@ class Trainer:
         self.optimizer.zero_grad(set_to_none=True)
         size = self.context.task.recorded.get("micro_batch") or len(x_0)
         x_t = self.process.q_sample(x_0, t, eps)
-        losses = []
+        parts = []
         for start in range(0, len(x_0), size):
             part = slice(start, start + size)
             with precision(self.options, self.device):
@@ -147,18 +153,21 @@ class Trainer:
             target = x_0[part] if self.levels is None else values[part]
             batch = Batch(x_0[part], eps[part], x_t[part], t[part], target, self.levels)
             loss = self.training.loss.per_image(output.float(), batch, self.process, self.training.prediction)
-            (loss.sum() / len(x_0)).backward()
-            losses.append(loss.detach())
+            ((loss if weight is None else loss * weight[part]).sum() / len(x_0)).backward()
+            parts.append(loss.detach())
+        losses = torch.cat(parts)
+        mean = (losses if weight is None else losses * weight).mean()
         clip = self.options["gradient_clip"]
         norm = nn.utils.clip_grad_norm_(self.module.parameters(), clip if clip else float("inf"))
-        self._watch(torch.cat(losses), norm, t)
+        self._watch(losses, norm, t)
         if clip:
             self.clipped += int(norm > clip)
         self.optimizer.step()
         if self.options["ema_decay"]:
             self.average.update_parameters(self.module)
+        self.time_sampler.update(t, losses)
         self.step += 1
-        self._sums += torch.stack([torch.cat(losses).mean().double(), norm.double()])
+        self._sums += torch.stack([mean.double(), norm.double()])
         if self.step % LOG_EVERY == 0:
             self._check_divergence()
             mean_loss, mean_norm = (self._sums / LOG_EVERY).tolist()

@@ -69,12 +69,21 @@ def test_illegal_cells_are_listed_with_their_reason(call: Call) -> None:
     write_suite(Path(), text.replace('schedule = "cosine"\n', ""))
     answer = call("plan", "tiny.toml")
     assert answer.code == 0
-    assert [exists for _, _, exists in table_rows(answer.out)].count("illegal") == 4
+    assert len(table_rows(answer.out)) == 4  # what has a meaning
     assert "4 cells, 2 trainings" in answer.out
-    lines = [line for line in answer.out.splitlines() if line.startswith("illegal: ")]
+    lines = [line for line in answer.out.splitlines() if line.startswith("illegal")]
     assert len(lines) == 1
-    assert lines[0].count("timesteps_20") == 4
+    assert lines[0].startswith("illegal, 4 of 8 cells (timesteps = 20): ")
     assert "needs more than 20 timesteps" in lines[0]
+
+
+def test_a_single_illegal_cell_is_named(call: Call) -> None:
+    text = TINY.replace("schema = 1", 'schema = 1\non_illegal = "skip"')
+    write_suite(Path(), text.replace('variance = ["beta", "beta_tilde"]', 'variance = ["beta", "learned_range"]')
+                .replace('prediction = ["epsilon", "x0"]', 'prediction = ["epsilon"]'))  # fmt: skip
+    lines = [line for line in call("plan", "tiny.toml").out.splitlines() if line.startswith("illegal")]
+    who = "illegal, 1 of 2 cells (epsilon-learned_range-cosine-simple-s0): "
+    assert lines == [f"{who}loss simple with variance learned_range: nothing trains the variance head"]
 
 
 @pytest.mark.xdist_group("runs")
@@ -102,8 +111,9 @@ class TestWithAFinishedRun:
             "  x₀, σ²=β, cosine, L_simple: steps: 40 → 60\n"
         ) in answer.out
         assert re.search(r"^time: about .* on one worker, as measured on this machine$", answer.out, re.MULTILINE)
-        # 2 trainings go on from 40 to 60 steps of 16 images; 2 scores of 24 images and 4 times 20 samples, T = 10
-        assert "640 training images, 1,280 network calls" in " ".join(answer.out.split())
+        # 2 trainings go on from 40 to 60 steps of 16 images; 2 scores of 24 images at T = 10 steps, the first one twice,
+        # and 4 times 20 samples
+        assert "640 training images, 1,328 network calls" in " ".join(answer.out.split())
 
     def test_what_exists_of_a_cell(self, call: Call, finished_tiny: FinishedRun) -> None:
         answer = call("plan", finished_tiny.suite, "--runs", finished_tiny.runs, "--set", "evaluation.samples=130")

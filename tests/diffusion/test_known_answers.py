@@ -110,6 +110,41 @@ def test_first_step_rules_cost_what_they_cost(first_step, written, variance):
     assert perfect_l_0(100, float(log_sigma2.exp())) == pytest.approx(float(written), abs=half_unit(written))
 
 
+@pytest.mark.parametrize(("v", "written"), [(-1.0, "1.31"), (1.0, "1.71")])
+def test_the_ends_of_a_learned_first_step_are_the_two_rules(v, written):
+    """At t = 1 the range is [β̃_2, β_1]."""
+    process = get("schedules", "linear")().process(1000)
+    head = torch.full((1, 1, 1, 1), v)
+    log_sigma2 = get("variances", "learned_range")().log_sigma2(process, torch.tensor([0]), head=head)
+    assert perfect_l_0(100, float(log_sigma2.exp())) == pytest.approx(float(written), abs=half_unit(written))
+
+
+@pytest.mark.parametrize("chain", PERFECT)
+def test_a_perfect_network_with_a_head_or_a_fit(chain):
+    """v = 1 costs Σ KL of σ² = β, v = −1 and a fit to no error nothing."""
+    process, steps = get("schedules", chain[0])().process(chain[1]), torch.arange(chain[1])
+
+    def sum_kl(log_sigma2):
+        return float(bits_per_dim(variance_cost(process, log_sigma2).sum(), 1))
+
+    learned = get("variances", "learned_range")()
+    heads = {v: learned.log_sigma2(process, steps, head=torch.full((chain[1], 1, 1, 1), v)) for v in (-1.0, 1.0)}
+    assert sum_kl(heads[1.0].flatten()) == pytest.approx(perfect_row(*chain)["sum_kl_beta"], rel=1e-9)
+    assert sum_kl(heads[-1.0].flatten()) == 0
+    optimal = get("variances", "optimal")()
+    fit = optimal.fit(process, torch.zeros(chain[1], dtype=torch.float64), lambda log_sigma2: (log_sigma2 + 9) ** 2)
+    assert sum_kl(optimal.log_sigma2(process, steps, fit=fit)) == 0
+    assert float(fit[0]) == pytest.approx(-9, abs=1e-6)  # where the given L_0 is smallest
+
+
+def test_a_network_that_predicts_no_noise_fits_beta_over_alpha():
+    """ε̂ = 0: the error of ε is 1, that of x_0 is 1/SNR, and β̃ + c²/SNR = β/α."""
+    process = get("schedules", "cosine")().process(1000)
+    optimal = get("variances", "optimal")()
+    fit = optimal.fit(process, 1 / process.snr, lambda log_sigma2: log_sigma2**2)
+    torch.testing.assert_close(fit[1:], (process.beta / (1 - process.beta)).log()[1:], rtol=0, atol=1e-9)
+
+
 def test_a_vast_variance_is_no_uniform_code():
     """With σ² → ∞ the inner bins vanish and the two outer ones share everything: the decoder is no uniform code."""
     assert math.log2(17) == pytest.approx(4.087, abs=0.0005)

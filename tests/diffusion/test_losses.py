@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import math
+from types import SimpleNamespace
 
 import pytest
 import torch
 
 from ddpm_bench.diffusion.losses import Batch
-from ddpm_bench.diffusion.losses.vlb import bound_term
+from ddpm_bench.diffusion.losses._bound import bound_term
 from ddpm_bench.diffusion.process import Process
+from ddpm_bench.errors import FieldError
+from ddpm_bench.identity import canonical
 from ddpm_bench.registry import get, names
 from tests import oracles
 
@@ -44,6 +47,11 @@ def outputs(batch: Batch, process: Process, prediction, scale: float, channels: 
 
 def vlb(variance: str, first_step: str = "beta_tilde_2"):
     return get("losses", "vlb")(variance=get("variances", variance)(), first_step=first_step)
+
+
+def hybrid(**more):
+    """L_hybrid with σ²=learned."""
+    return get("losses", "hybrid")(variance=get("variances", "learned_range")(), first_step="beta_tilde_2", **more)
 
 
 @pytest.mark.parametrize("name", PREDICTIONS)
@@ -103,32 +111,115 @@ def test_canonical_losses():
     bare = get("losses", "vlb")(variance=beta)
     assert bare.canonical(get("predictions", "v")()) == vlb("beta", "beta_tilde_2")
     assert vlb("beta", "beta_1").canonical(get("predictions", "v")()) == vlb("beta", "beta_1")
+    # A learned σ² has its own ends at t = 1: the rule changes nothing, and is written in one way.
+    assert vlb("learned_range", "beta_1").canonical(get("predictions", "v")()) == vlb("learned_range")
 
 
-def written_again(batch: Batch, estimate: torch.Tensor, process: Process, sigma2: list[float]) -> list[float]:
-    """L_{t−1} in bits/dim of each image, coordinate by coordinate: the posteriors by the product rule."""
+def test_a_weighting_enters_the_key_in_its_own_canonical_form(monkeypatch):
+    weightings = {name: get("weightings", name)() for name in ("none", "snr")}
+    monkeypatch.setattr(type(weightings["none"]), "canonical", lambda self: weightings["snr"])
+    loss = get("losses", "simple")(weighting=weightings["none"])
+    assert loss.canonical(get("predictions", "x0")()).weighting == weightings["snr"]
+    assert loss.canonical(get("predictions", "epsilon")()).weighting == weightings["none"]  # SNR by nature
+
+
+def test_the_sampling_of_time_is_a_field_of_losses_with_the_bound():
+    for name in names("losses"):
+        assert ("time_sampling" in get("losses", name).__dataclass_fields__) == (name in ("vlb", "hybrid"))
+        assert type(get("losses", name)().time_sampler(7)).__name__ == "TimeSampler"
+    # Added later: trainings with uniform t keep their keys.
+    assert "time_sampling" not in canonical(vlb("beta"))
+    other = get("losses", "vlb")(time_sampling="loss_second_moment")
+    assert canonical(other)["time_sampling"] == "loss_second_moment"
+    assert type(other.time_sampler(7)).__name__ == "LossSecondMoment"
+
+
+def refusal(name: str, evaluated: str, own: str | None = None) -> str | None:
+    """What the loss with σ² written out, or with the cell's, says of a cell that is evaluated with a σ²."""
+    cell = SimpleNamespace(reverse=SimpleNamespace(variance=get("variances", evaluated)()))
+    fields = {} if own is None else {"variance": get("variances", own)()}
+    return get("losses", name)(**fields).refuse(cell)
+
+
+def test_variances_that_a_loss_cannot_train():
+    fixed = ("beta", "beta_tilde")
+    for evaluated in (*fixed, "learned_range", "optimal"):
+        assert refusal("hybrid", evaluated, "learned_range") is None
+        assert refusal("vlb", evaluated, "learned_range") is None
+    for name in ("vlb", "hybrid"):
+        assert refusal(name, "learned_range") is None
+        assert f'it is fitted after the training; write out what to train with, loss = {{ name = "{name}"' in refusal(
+            name, "optimal"
+        )
+        for own in fixed:
+            assert refusal(name, "learned_range", own).endswith("nothing trains the variance head")
+        assert "it is fitted after the training" in refusal(name, "learned_range", "optimal")
+    for evaluated in fixed:
+        assert refusal("vlb", evaluated) is None
+        assert refusal("vlb", "optimal", evaluated) is None
+        for text in (refusal("hybrid", evaluated), refusal("hybrid", "optimal", evaluated)):
+            assert text.startswith(f"loss hybrid with a fixed variance ({evaluated}): the bound term trains nothing")
+            assert 'loss = { name = "hybrid", variance = "learned_range" }' in text
+    # The advice is followed: what it writes out is accepted.
+    assert 'variance = "beta" }' in refusal("vlb", "optimal")
+    assert 'variance = "learned_range" }' in refusal("hybrid", "optimal")
+
+
+def test_a_head_is_not_evaluated_as_something_else():
+    """Two entries that need a head, or one with other parameters: they are compared, whatever they are called."""
+    learned = get("variances", "learned_range")
+
+    class Other(learned):
+        name = "other"
+
+    cell = SimpleNamespace(reverse=SimpleNamespace(variance=Other()))
+    text = get("losses", "vlb")(variance=learned()).refuse(cell)
+    assert text == (
+        "loss vlb trains the variance head as learned_range, and variance other would read it otherwise; leave out the "
+        "variance of the loss"
+    )
+    assert get("losses", "vlb")().refuse(cell) is None
+
+
+@pytest.mark.parametrize("weight", [0.0, -1.0])
+def test_the_weight_of_the_bound_is_positive(weight):
+    with pytest.raises(FieldError, match="vlb_weight: must be positive"):
+        get("losses", "hybrid")(vlb_weight=weight)
+
+
+def written_again(batch: Batch, estimate: torch.Tensor, process: Process, sigma2: list[list[float]]) -> list[float]:
+    """L_{t−1} in bits/dim of each image, coordinate by coordinate: the posteriors by the product rule.
+
+    sigma2: σ² of each coordinate of each image.
+    """
     chain = oracles.chain(process.beta.tolist())
     terms = []
     for i in range(len(process)):
-        pairs = list(zip(batch.x_0[i].flatten().tolist(), estimate[i].flatten().tolist(), strict=True))
+        rows = (batch.x_0[i].flatten().tolist(), estimate[i].flatten().tolist(), sigma2[i])
+        triples = list(zip(*rows, strict=True))
         if i == 0 and batch.levels is not None:
             levels = batch.target[0].flatten().tolist()
             nats = -math.fsum(
-                oracles.log_bin_probability(level, mean, sigma2[0], batch.levels)
-                for level, (_, mean) in zip(levels, pairs, strict=True)
+                oracles.log_bin_probability(level, mean, s, batch.levels)
+                for level, (_, mean, s) in zip(levels, triples, strict=True)
             )
         elif i == 0:
-            nats = math.fsum(
-                0.5 * math.log(2 * math.pi * sigma2[0]) + (x - mean) ** 2 / (2 * sigma2[0]) for x, mean in pairs
-            )
+            nats = math.fsum(0.5 * math.log(2 * math.pi * s) + (x - mean) ** 2 / (2 * s) for x, mean, s in triples)
         else:
             q, c = chain.posterior_variance[i], chain.posterior_x_0[i]
-            nats = math.fsum(
-                0.5 * (q / sigma2[i] - 1 - math.log(q / sigma2[i]) + (c * (x - mean)) ** 2 / sigma2[i])
-                for x, mean in pairs
-            )
-        terms.append(nats / len(pairs) / math.log(2))
+            nats = math.fsum(0.5 * (q / s - 1 - math.log(q / s) + (c * (x - mean)) ** 2 / s) for x, mean, s in triples)
+        terms.append(nats / len(triples) / math.log(2))
     return terms
+
+
+def learned_sigma2(head: torch.Tensor, process: Process) -> list[list[float]]:
+    """σ² = β^w β̃^{1−w} with w = (v + 1)/2 of each coordinate, one image at each t; for β̃_1 = 0 stands β̃_2."""
+    chain = oracles.chain(process.beta.tolist())
+    small = [chain.posterior_variance[1] if len(process) > 1 else chain.beta[0], *chain.posterior_variance[1:]]
+    return [
+        [chain.beta[i] ** ((v + 1) / 2) * small[i] ** ((1 - v) / 2) for v in head[i].flatten().tolist()]
+        for i in range(len(process))
+    ]
 
 
 @pytest.mark.parametrize("name", PREDICTIONS)
@@ -147,10 +238,77 @@ def test_vlb_is_t_times_the_term_and_its_mean_over_t_the_bound(name, variance, f
     chain = oracles.chain(process.beta.tolist())
     first = chain.posterior_variance[1] if first_step == "beta_tilde_2" and num_timesteps > 1 else chain.beta[0]
     sigma2 = [first, *(chain.beta if variance == "beta" else chain.posterior_variance)[1:]]
-    expected = written_again(batch, estimate, process, sigma2)
+    expected = written_again(batch, estimate, process, [[s] * 18 for s in sigma2])
     loss = vlb(variance, first_step).per_image(output, batch, process, prediction)
     assert loss.tolist() == pytest.approx([num_timesteps * term for term in expected], rel=1e-9, abs=1e-12)
     assert float(loss.mean()) == pytest.approx(math.fsum(expected), rel=1e-9)
+
+
+@pytest.mark.parametrize("name", PREDICTIONS)
+@pytest.mark.parametrize("levels", [256, 17, None])
+@pytest.mark.parametrize("num_timesteps", [1, 2, 12])
+def test_losses_with_a_learned_variance_term_by_term(name, levels, num_timesteps):
+    """L_vlb, and L_hybrid = L_simple + 0.001 L_vlb, both from σ² of each coordinate; v is not clamped."""
+    process, prediction = get("schedules", "cosine")().process(num_timesteps), get("predictions", name)()
+    batch = batch_of(process, levels)
+    output = outputs(batch, process, prediction, 1.0, 4)
+    assert float(output[:, 2:].abs().max()) > 1.5
+    estimate = prediction.to_x_0(output[:, :2], batch.x_t, batch.t, process)
+    bound = written_again(batch, estimate, process, learned_sigma2(output[:, 2:], process))
+    bound = [num_timesteps * term for term in bound]
+    loss = vlb("learned_range").per_image(output, batch, process, prediction)
+    assert loss.tolist() == pytest.approx(bound, rel=1e-9)
+    target = prediction.target(batch.x_0, batch.eps, batch.t, process)
+    simple = ((target - output[:, :2]) ** 2).numpy().reshape(num_timesteps, -1).mean(1)
+    for weight, loss in ((0.001, hybrid()), (0.5, hybrid(vlb_weight=0.5))):
+        expected = [s + weight * b for s, b in zip(simple.tolist(), bound, strict=True)]
+        assert loss.per_image(output, batch, process, prediction).tolist() == pytest.approx(expected, rel=1e-9)
+
+
+@pytest.mark.parametrize("name", PREDICTIONS)
+def test_the_bound_of_hybrid_trains_the_head_alone(name):
+    """The prediction has the gradient of L_simple, to the bit; v has that of T · L_{t−1}, times the weight."""
+    process, prediction = get("schedules", "cosine")().process(12), get("predictions", name)()
+    batch = batch_of(process, 17)
+    output = outputs(batch, process, prediction, 0.3, 4).requires_grad_()
+    found = {
+        key: torch.autograd.grad(loss.per_image(output, batch, process, prediction).sum(), output)[0]
+        for key, loss in {
+            "hybrid": hybrid(), "simple": get("losses", "simple")(), "vlb": vlb("learned_range"),
+        }.items()
+    }  # fmt: skip
+    assert torch.equal(found["hybrid"][:, :2], found["simple"][:, :2])
+    assert (found["simple"][:, 2:] == 0).all()
+    torch.testing.assert_close(found["hybrid"][:, 2:], 0.001 * found["vlb"][:, 2:], rtol=1e-12, atol=0)
+    assert (found["vlb"] != 0).all()  # L_vlb trains both, everywhere
+    # At t > 1, dL/dv = ½ (ln β − ln β̃) · ½ [1 − β̃/σ² − c² d²/σ²] nats per coordinate, in T bits/dim.
+    chain = oracles.chain(process.beta.tolist())
+    estimate = prediction.to_x_0(output[:, :2], batch.x_t, batch.t, process)
+    errors, sigma2 = (batch.x_0 - estimate).flatten(1).tolist(), learned_sigma2(output[:, 2:], process)
+    for i in range(1, 12):
+        q, c = chain.posterior_variance[i], chain.posterior_x_0[i]
+        slope = 0.25 * math.log(chain.beta[i] / q) * 12 / (18 * math.log(2))
+        expected = [slope * (1 - q / s - (c * d) ** 2 / s) for d, s in zip(errors[i], sigma2[i], strict=True)]
+        # Where the bracket nearly vanishes, its terms of size 1 leave the rounding of log-variances: 1e-14.
+        assert found["vlb"][i, 2:].flatten().tolist() == pytest.approx(expected, rel=1e-9, abs=1e-12)
+
+
+@pytest.mark.parametrize("name", PREDICTIONS)
+@pytest.mark.parametrize(("schedule", "num_timesteps"), [("linear", 1000), ("cosine", 4000)])
+@pytest.mark.parametrize("levels", [256, None])
+def test_learned_variances_have_finite_gradients_in_float32(name, schedule, num_timesteps, levels):
+    """At every t at once, errors far beyond the data and v to ±4: the branch that is not used poisons nothing."""
+    process, prediction = get("schedules", schedule)().process(num_timesteps), get("predictions", name)()
+    batch = batch_of(process, levels, torch.float32, (1, 2, 2))
+    for scale in (0.0, 1.0, 1e4):
+        error = outputs(batch, process, prediction, scale, 1)
+        head = torch.randn(error.shape, generator=torch.Generator().manual_seed(2)).clamp(-4, 4)
+        output = torch.cat([error, head], dim=1).requires_grad_()
+        for loss in (vlb("learned_range"), hybrid()):
+            values = loss.per_image(output, batch, process, prediction)
+            assert values.dtype == torch.float32
+            assert torch.isfinite(values).all()
+            assert torch.isfinite(torch.autograd.grad(values.sum(), output)[0]).all()
 
 
 @pytest.mark.parametrize("name", PREDICTIONS)
@@ -196,7 +354,7 @@ def test_a_network_under_autocast_does_not_drag_the_bound_into_bfloat16(name):
     assert torch.equal(found, bound_term(output.float(), batch, process, prediction, log_sigma2))
 
 
-def test_vlb_ignores_the_variance_head_and_needs_its_variance():
+def test_vlb_of_a_fixed_variance_ignores_the_head_and_needs_its_variance():
     process, prediction = get("schedules", "cosine")().process(12), get("predictions", "epsilon")()
     batch = batch_of(process, 256)
     output = outputs(batch, process, prediction, 0.3, 4)
@@ -204,8 +362,9 @@ def test_vlb_ignores_the_variance_head_and_needs_its_variance():
     assert torch.equal(
         loss.per_image(output, batch, process, prediction), loss.per_image(output[:, :2], batch, process, prediction)
     )
-    with pytest.raises(AssertionError, match=r"spec\.bind"):
-        get("losses", "vlb")().per_image(output, batch, process, prediction)
+    for name in ("vlb", "hybrid"):
+        with pytest.raises(AssertionError, match=r"spec\.bind"):
+            get("losses", name)().per_image(output, batch, process, prediction)
 
 
 def test_losses_do_not_mix_images():
@@ -213,7 +372,7 @@ def test_losses_do_not_mix_images():
     process, prediction = get("schedules", "cosine")().process(12), get("predictions", "v")()
     batch = batch_of(process, 256)
     for name in names("losses"):
-        loss = vlb("beta") if name == "vlb" else get("losses", name)()
+        loss = {"vlb": vlb("learned_range"), "hybrid": hybrid()}.get(name) or get("losses", name)()
         output = outputs(batch, process, prediction, 0.3, 4).requires_grad_()
         values = loss.per_image(output, batch, process, prediction)
         assert values.shape == (12,)

@@ -115,6 +115,33 @@ def test_beta_tilde_is_optimal_for_a_point_only():
         assert torch.all(cost(better, remaining) < cost(small, remaining))
 
 
+@pytest.mark.parametrize("spread", [0.25, 1.0, 2.0])
+def test_the_variance_that_is_optimal_for_normal_data(spread):
+    """ "DDPM 2020" notes: "β_t optimal if x_0 ~ N(0, I)" is right, and right for N(0, I) alone; of other normal data
+    x_t leaves C_t = s²(1−ᾱ_t)/(ᾱ_t s² + 1 − ᾱ_t) uncertain, and neither β nor the notes' β̃ is the best σ²."""
+    pairs = zip(CHAIN.alpha_bar, CHAIN.one_minus_alpha_bar, strict=True)
+    remaining = torch.tensor([spread**2 * late / (now * spread**2 + late) for now, late in pairs], dtype=torch.float64)
+    optimal = get("variances", "optimal")().fit(PROCESS, remaining, lambda log_sigma2: log_sigma2**2).exp()
+    for t in (2, 100, 500):
+        found, small, large = float(optimal[t - 1]), CHAIN.posterior_variance[t - 1], CHAIN.beta[t - 1]
+        assert found > small * (1 + 1e-7)
+        assert (abs(found / large - 1) < 1e-9) == (spread == 1.0)
+
+
+def test_beta_tilde_is_made_of_alpha_bar():
+    """ "DDPM 2020" notes: β̃_t = β_t (1 − β̄_{t−1})/(1 − β̄_t), without a word on β̄. As ᾱ_t is Π α_s, β̄_t would be Π β_s,
+    which vanishes at once: β̃ would be β. Right is ᾱ."""
+    product, before = 1.0, 1.0
+    for i, t in enumerate(range(1, 1001)):
+        product, before = product * CHAIN.beta[i], product
+        if t in (2, 10, 100):
+            right = (1 - CHAIN.alpha_bar[i - 1]) / (1 - CHAIN.alpha_bar[i]) * CHAIN.beta[i]
+            printed = (1 - before) / (1 - product) * CHAIN.beta[i]
+            assert float(PROCESS.beta_tilde[i]) == pytest.approx(right, rel=1e-9)
+            assert printed == pytest.approx(CHAIN.beta[i], rel=2e-4)
+            assert abs(printed / right - 1) > 0.01
+
+
 def test_the_bins_of_the_decoder_do_not_depend_on_sigma():
     """ "DDPM 2020" notes: limits x ± σ. Then every σ would give the same ln(Φ(1) − Φ(−1)); right are x ± h."""
     level, mean = torch.full((1, 1, 1, 1), 100), one(2 * 100 / 255 - 1)

@@ -112,12 +112,8 @@ def test_nothing_to_train():
     assert ClosedForm().build(problem(0.0, 1.0)).state_dict() == {}
 
 
-def cell(dataset, steps=0, needs_head=False):
-    return SimpleNamespace(
-        dataset=dataset,
-        training=SimpleNamespace(steps=steps),
-        reverse=SimpleNamespace(variance=SimpleNamespace(needs_head=needs_head)),
-    )
+def cell(dataset, steps=0, learned_variance=False):
+    return SimpleNamespace(dataset=dataset, training=SimpleNamespace(steps=steps), learned_variance=learned_variance)
 
 
 def test_what_is_refused():
@@ -125,7 +121,7 @@ def test_what_is_refused():
     assert network.refuse(cell(Gaussian())) is None
     assert "dataset digits is not" in network.refuse(cell(Digits()))
     assert "use training.steps = 0" in network.refuse(cell(Gaussian(), steps=1))
-    assert "no variance head" in network.refuse(cell(Gaussian(), needs_head=True))
+    assert "no variance head" in network.refuse(cell(Gaussian(), learned_variance=True))
     with pytest.raises(ValueError, match="no variance head"):
         network.build(problem(0.0, 1.0, outputs=2))
     with pytest.raises(FieldError, match="relative_error"):

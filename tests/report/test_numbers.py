@@ -127,12 +127,12 @@ def test_the_files_hold_the_table(example: Example):
     lines = to_markdown(table).splitlines()
     assert len(lines) == 2 + 13
     assert {line.count("|") for line in lines} == {8}
-    assert "**2.831 ± 0.052**" in lines[3]
+    assert "**2.896 ± 0.076**" in lines[3]
 
     latex = to_latex(table)
     assert latex.count(r"\\") == 1 + 13
     assert latex.startswith("\\begin{tabular}{lllrrr}\n\\toprule")
-    assert r"\textbf{\boldmath 2.831 $\pm$ 0.052}" in latex
+    assert r"\textbf{\boldmath 2.896 $\pm$ 0.076}" in latex
     assert r"efficientnet\_lite0" in latex
     body = "\n".join(line.partition("  %")[0] for line in latex.splitlines())
     assert body.isascii()
@@ -177,6 +177,8 @@ def test_symbols_reach_each_medium():
         ("bits_per_dim", "bits/dim", False),
         ("bits_per_dim_train", "bits/dim, train", True),
         ("bits_per_dim_l_0", "bits/dim: L_0", True),
+        ("bits_per_dim_l_0_train", "bits/dim: L_0, train", True),
+        ("bits_per_dim_network", "bits/dim: network part", True),
         ("kd_efficientnet_lite0", "kernel distance (efficientnet_lite0)", False),
         ("kd_efficientnet_lite0_test_n360", "kernel distance (efficientnet_lite0), test, n = 360", True),
         ("fid", "FID", False),
@@ -185,6 +187,30 @@ def test_symbols_reach_each_medium():
 def test_metrics_have_titles_and_companions_are_known(name: str, title: str, companion: bool):
     assert words.metric(name) == title
     assert words.is_companion(name) == companion
+
+
+@pytest.mark.parametrize(
+    ("axis", "label", "text"),
+    [
+        ("sampling_steps", "50", "50 steps"), ("sampling_steps", "all", "all steps"), ("timesteps", "1000", "T=1000"),
+        ("training.learning_rate", "0.001", "learning rate 0.001"), ("network.attention", "true", "attention true"),
+        ("variance", "beta", "σ²=β"), ("schedule", "cosine(s=0.01)", "cosine (s=0.01)"), ("prediction", "v", "v"),
+    ],
+)  # fmt: skip
+def test_values_say_what_they_are_of(axis: str, label: str, text: str):
+    assert words.phrase(axis, label) == text
+
+
+def test_what_follows_from_a_varied_axis_makes_no_other_column(tmp_path: Path):
+    Writer(tmp_path, 30, 2, matrix="steps").write()
+    view = ResultsView(tmp_path, "digits_steps")
+    protocols = [cell["metrics"]["bits_per_dim"]["protocol"] for cell in view.cells]
+    assert {item["calls_per_image"] for item in protocols} == {6, 11, 21, 51, 101}
+    assert {item.get("variance_fitted_on") for item in protocols} == {None, "144 validation images"}
+    assert [column.number for column in columns(view, ["bits_per_dim"])] == [0]
+    for cell in view.cells:
+        cell["metrics"]["bits_per_dim"]["protocol"]["images"] = 100 + cell["seed"]
+    assert [column.number for column in columns(view, ["bits_per_dim"])] == [1, 2]
 
 
 def test_samples_are_joined_over_chunks(tmp_path: Path):
@@ -207,6 +233,6 @@ def test_the_example_is_the_same_each_time(tmp_path: Path):
         written.append({str(path.relative_to(tmp_path / name)): path.read_bytes() for path in paths})
     assert written[0] == written[1]
     cells = json.loads(written[0]["suites/digits_ablation/results.json"])["cells"]
-    parts = [name for name in cells[0]["metrics"] if name.startswith("bits_per_dim_") and not name.endswith("train")]
+    parts = [f"bits_per_dim_{part}" for part in ("l_0", "mean_cost", "variance_cost", "l_T")]
     total = math.fsum(cells[0]["metrics"][name]["value"] for name in parts)
     assert total == pytest.approx(cells[0]["metrics"]["bits_per_dim"]["value"], rel=1e-12)

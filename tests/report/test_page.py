@@ -21,6 +21,9 @@ from ddpm_bench.report import build
 from tests.make_results import Writer
 from tests.report.conftest import Example
 
+FIGURES = ("decomposition", "timestep_kl", "log_snr_kl", "share", "rate_distortion", "curves")
+"""Of the example: no σ² is learned or fitted, and the number of reverse steps does not vary."""
+
 VOID = {"meta", "br", "img", "input", "link", "hr"}
 
 
@@ -144,14 +147,14 @@ def test_the_policy_allows_the_one_script_and_nothing_from_outside(example: Exam
 def test_figures_have_alternative_text_captions_and_data(example: Example):
     page = Page(example.html)
     images = [found for tag, found, _ in page.elements if tag == "svg"]
-    assert len(images) == 3
+    assert len(images) == len(FIGURES)
     assert all(found["role"] == "img" and len(found["aria-label"]) > 30 for found in images)
     assert all(found["alt"] for tag, found, _ in page.elements if tag == "img")
     tags = [tag for tag, _, _ in page.elements]
-    assert tags.count("figcaption") == tags.count("figure") == 4
-    assert sum("download" in found for _, found, _ in page.elements) == 3
+    assert tags.count("figcaption") == tags.count("figure") == len(FIGURES) + 1
+    assert sum("download" in found for _, found, _ in page.elements) == len(FIGURES)
     assert {path.name for path in (example.page.parent / "figures").iterdir()} == {
-        f"{name}.{kind}" for name in ("decomposition", "timestep_kl", "curves") for kind in ("svg", "pdf")
+        f"{name}.{kind}" for name in FIGURES for kind in ("svg", "pdf")
     }
 
 
@@ -219,7 +222,7 @@ def test_one_cell_alone_renders(tmp_path: Path):
     cell = writer.cell(writer.variants[0], 0)
     writer.write(cells=[cell], axes=[])
     page = build(tmp_path, "digits_ablation", tmp_path / "out").read_text(encoding="utf-8")
-    assert len([tag for tag, _, _ in Page(page).elements if tag == "svg"]) == 3
+    assert len([tag for tag, _, _ in Page(page).elements if tag == "svg"]) == len(FIGURES)
     assert "1 variant × 1 seed on digits: 1 cell, 1 training. All cells are done." in page
 
 

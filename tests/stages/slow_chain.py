@@ -6,6 +6,7 @@ The network is called with single rows, and the noise is drawn by its documented
 from __future__ import annotations
 
 import math
+from typing import Any
 
 import numpy as np
 import torch
@@ -24,6 +25,11 @@ def noise(seed: int, purpose: str, step: int, index: int, shape: tuple[int, ...]
     """The noise of one image at one step."""
     drawn: np.ndarray = Stream(seed, purpose).normal(step, torch.tensor([index]), shape)[0].double().numpy()
     return drawn
+
+
+def score_noise(seed: int, split: str, num_timesteps: int, t: int, draw: int, index: int, shape: Any) -> np.ndarray:
+    """The noise of a draw at the 1-based t in a score: the first draws have the keys 1…T, each later one T + 1 more."""
+    return noise(seed, f"score {split}", draw * (num_timesteps + 1) + t, index, shape)
 
 
 def call(net: nn.Module, x_t: np.ndarray, t: int) -> np.ndarray:
@@ -60,3 +66,9 @@ def sigma2(variance: str, first_step: str, walked: Chain) -> list[float]:
     table = list(walked.beta if variance == "beta" else walked.posterior_variance)
     table[0] = walked.posterior_variance[1] if first_step == "beta_tilde_2" and len(table) > 1 else walked.beta[0]
     return table
+
+
+def learned_sigma2(walked: Chain, i: int, v: np.ndarray) -> np.ndarray:
+    """σ² = β^((1+v)/2) β̃^((1−v)/2) of each pixel; β̃_2 (of the walked chain) for β̃_1 = 0, β_1 where it has one step."""
+    low = walked.posterior_variance[max(i, 1)] if len(walked.beta) > 1 else walked.beta[0]
+    return np.array([walked.beta[i] ** ((1 + x) / 2) * low ** ((1 - x) / 2) for x in v.flat]).reshape(v.shape)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from pathlib import Path
 from typing import Any
 
@@ -18,8 +17,9 @@ from ddpm_bench.stages import _model, sample
 from ddpm_bench.stages._model import scale_to_network
 from ddpm_bench.stages.sample import to_levels
 from ddpm_bench.store import Artifact
-from tests.stages.slow_chain import call, full_chain, kept_chain, noise, sigma2, x_0_hat
-from tests.stages.workbench import Bench, network, reverse, training
+from tests.stages.slow_bound import SlowBound
+from tests.stages.slow_chain import call, full_chain, kept_chain, learned_sigma2, noise, sigma2, x_0_hat
+from tests.stages.workbench import Bench, network, reverse, training, with_head
 
 T = 8
 
@@ -36,28 +36,39 @@ def unrounded(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def drawn(bench: Bench, model: Artifact, chunk: int, count: int, used: Reverse | None = None) -> np.ndarray:
-    spec = {"reverse": used or reverse(), "chunk": chunk, "count": count}
-    found = bench.run("sample", spec, {"train": model})
+    used = used or reverse()
+    spec = {"reverse": used, "chunk": chunk, "count": count}
+    inputs = {"train": model}
+    if used.variance.needs_fit:
+        inputs["fit"] = bench.fit(model, bench.store.get(*model.manifest["inputs"]["data"]), used)
+    found = bench.run("sample", spec, inputs)
     values: np.ndarray = np.load(found.path / "samples.npy")
-    steps = T if used is None or used.timesteps is None else len(used.timesteps)
+    steps = T if used.timesteps is None else len(used.timesteps)
     assert found.manifest["info"]["network_calls"] == steps * count
     return values
 
 
-def slow_sample(model: Artifact, used: Reverse, schedule: str, seed: int, index: int, shape: Any) -> np.ndarray:
-    """One image by the written-out chain: x̂_0 belongs to the full chain, the mean to the one that is walked."""
+def slow_sample(
+    model: Artifact, used: Reverse, schedule: str, seed: int, index: int, shape: Any, fitted: list[float] | None = None
+) -> np.ndarray:
+    """One image by the written-out chain: x̂_0 belongs to the full chain, the mean and σ² to the one that is walked."""
     net, kept = network(model, used.weights), list(used.timesteps or range(1, T + 1))
     full, walked = full_chain(schedule, T), kept_chain(schedule, T, kept)
-    table = sigma2(used.variance.name, used.first_step, walked)
     prediction = model.spec["training"]["prediction"]["name"]
     x = noise(seed, "sample", 0, index, shape)
     for i in reversed(range(len(kept))):
-        guess = x_0_hat(prediction, call(net, x, kept[i]), x, kept[i], full)
+        output = call(net, x, kept[i])
+        guess, head = x_0_hat(prediction, output[: shape[0]], x, kept[i], full), output[shape[0] :]
         guess = np.clip(guess, -1, 1) if used.thresholding == "clip" else guess
         x = walked.posterior_x_0[i] * guess + walked.posterior_x_t[i] * x
-        if i > 0:  # the last step returns the mean
-            x = x + math.sqrt(table[i]) * noise(seed, "sample", kept[i], index, shape)
-    return x
+        if i == 0:  # the last step returns the mean
+            return x
+        if used.variance.name == "learned_range":
+            spread = learned_sigma2(walked, i, head)
+        else:
+            spread = np.array((fitted or sigma2(used.variance.name, used.first_step, walked))[i])
+        x = x + np.sqrt(spread) * noise(seed, "sample", kept[i], index, shape)
+    raise AssertionError("a chain has a step")
 
 
 @pytest.mark.parametrize("kept", [None, (1, 3, 6, 8), (2, 4, 6, 8), (1, 3, 5), (8,)])
@@ -81,6 +92,32 @@ def test_images_against_a_slow_chain(bench: Bench, prediction: str, kept: tuple[
         # and shrink with c_t; without it a random network would amplify them without bound.
         np.testing.assert_allclose(got[row], want, atol=2e-3)
     assert np.abs(got[0] - got[1]).max() > 0.1
+
+
+@pytest.mark.parametrize("kept", [None, (1, 3, 6, 8), (2, 4, 6, 8), (8,)])
+@pytest.mark.parametrize("variance", ["learned_range", "optimal", "beta"])
+@pytest.mark.usefixtures("unrounded")
+def test_a_network_with_a_head_against_a_slow_chain(bench: Bench, variance: str, kept: tuple[int, ...] | None) -> None:
+    """σ² from the head with the tables of the walked chain, from a fit of that chain, or fixed beside an idle head."""
+    data = bench.data(side=2, channels=3, levels=256)
+    chosen = with_head(timesteps=T, prediction=get("predictions", "v")())
+    model = bench.model(data, chosen)
+    used, steps = reverse(variance=get("variances", variance)(), timesteps=kept), list(kept or range(1, T + 1))
+    fitted = None
+    if variance == "optimal":
+        values = np.load(data.path / "validation.npy")
+        slow = SlowBound(network(model), "v", "cosine", 256, values, split="validation")
+        walked = kept_chain("cosine", T, steps)
+        terms = [slow.terms(index, steps, walked.beta, True) for index in range(len(values))]
+        errors = np.mean([item.clipped_error for item in terms], axis=0)
+        fitted = [q + c**2 * m for q, c, m in zip(walked.posterior_variance, walked.posterior_x_0, errors, strict=True)]
+    got = drawn(bench, model, 0, 2, used)
+    for row in range(2):
+        want = slow_sample(model, used, "cosine", 0, row, (3, 2, 2), fitted)
+        np.testing.assert_allclose(got[row], want, atol=2e-3)  # as above; σ follows the network to 1e-4
+    if kept != (8,):  # one step has no noise, hence no σ²
+        other = reverse(variance=get("variances", "beta_tilde")(), timesteps=kept)
+        assert np.abs(drawn(bench, model, 0, 2, other) - got).max() > 0.01
 
 
 @pytest.mark.usefixtures("unrounded")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import math
+from collections import deque
 from pathlib import Path
 from typing import Any
 
@@ -13,9 +14,12 @@ import torch
 from torch import Tensor, nn
 
 from ddpm_bench.datasets.digits import Digits
+from ddpm_bench.diffusion.losses.hybrid import Hybrid
 from ddpm_bench.diffusion.losses.vlb import Vlb
 from ddpm_bench.diffusion.predictions.x0 import X0
+from ddpm_bench.diffusion.time_sampling import LossSecondMoment
 from ddpm_bench.diffusion.variances.beta import Beta
+from ddpm_bench.diffusion.variances.learned_range import LearnedRange
 from ddpm_bench.spec import Training
 from ddpm_bench.stages._batches import Batches
 from ddpm_bench.stages._model import build_network
@@ -36,11 +40,48 @@ def initial(chosen: Training) -> nn.Module:
     return build_network(chosen, Digits(), (1, 4, 4), "cpu")
 
 
-def plain_loop(chosen: Training, data: Artifact, steps: int) -> dict[str, Any]:
-    """ε-prediction under L_simple by hand: raw and averaged weights, and per step loss, rate and gradient norm."""
+@dataclasses.dataclass
+class SecondMoment:
+    """p_t ∝ √(mean of the last ten squared losses at t), a thousandth of it uniform, in Python's numbers."""
+
+    history: list[deque[float]]
+
+    def draw(self, unit: list[float]) -> tuple[list[int], list[float]]:
+        """t and 1/(T p_t) of uniform numbers."""
+        total = len(self.history)
+        if any(len(losses) < 10 for losses in self.history):
+            return [int(total * u) for u in unit], [1.0] * len(unit)
+        root = [math.sqrt(math.fsum(loss**2 for loss in losses) / 10) for losses in self.history]
+        p = [0.999 * value / math.fsum(root) + 0.001 / total for value in root]
+        t = [next(i for i in range(total) if math.fsum(p[: i + 1]) > u) for u in unit]
+        return t, [1 / (total * p[i]) for i in t]
+
+
+def bound_of_epsilon(num_timesteps: int) -> tuple[Tensor, Tensor]:
+    """(a, b) with T · L_{t−1} = a_t + b_t |ε − ε̂|²/D in bits/dim: σ² = β, β̃_2 first, real-valued data."""
+    steps = chain(cosine_betas(num_timesteps))
+    first = steps.posterior_variance[1]
+    a, b = [0.5 * math.log(2 * math.pi * first)], [0.5 / steps.snr[0] / first]
+    for i in range(1, num_timesteps):
+        beta, ratio = steps.beta[i], steps.posterior_variance[i] / steps.beta[i]
+        a.append(0.5 * (ratio - 1 - math.log(ratio)))
+        b.append(0.5 * beta / ((1 - beta) * steps.one_minus_alpha_bar[i]))
+    return tuple(num_timesteps / math.log(2) * torch.tensor(values) for values in (a, b))  # type: ignore[return-value]
+
+
+def plain_loop(
+    chosen: Training, data: Artifact, steps: int, terms: tuple[Tensor, Tensor] | None = None,
+    sampler: SecondMoment | None = None,
+) -> dict[str, Any]:  # fmt: skip
+    """ε-prediction by hand: raw and averaged weights, and per step loss, rate and gradient norm.
+
+    terms: (a, b) of the loss a_t + b_t |ε − ε̂|²/D; L_simple without.
+    """
     settings = chosen.options
     values = torch.from_numpy(np.load(data.path / "train.npy"))
-    batches = Batches(chosen.seed, values, 17, chosen.timesteps, settings["batch_size"], settings["horizontal_flips"])
+    levels = data.manifest["info"]["levels"]
+    batches = Batches(chosen.seed, values, levels, settings["batch_size"], settings["horizontal_flips"])
+    a, b = terms or (torch.zeros(chosen.timesteps), torch.ones(chosen.timesteps))
     alpha_bar = torch.tensor(chain(cosine_betas(chosen.timesteps)).alpha_bar)
     net = initial(chosen)
     average = {name: value.double().clone() for name, value in net.state_dict().items()}
@@ -48,10 +89,18 @@ def plain_loop(chosen: Training, data: Artifact, steps: int) -> dict[str, Any]:
     second = {p: torch.zeros_like(p) for p in net.parameters()}
     record: list[tuple[float, float, float]] = []
     for n in range(1, steps + 1):
-        _, x_0, t, eps = batches.draw(n - 1, "cpu")
+        _, x_0, unit, eps = batches.draw(n - 1, "cpu")
+        t, weight = (chosen.timesteps * unit).long(), torch.ones(len(unit))
+        if sampler:
+            drawn, weights = sampler.draw(unit.tolist())
+            t, weight = torch.tensor(drawn), torch.tensor(weights)
         kept = alpha_bar[t].reshape(-1, 1, 1, 1)
         output = net((kept.sqrt() * x_0 + (1 - kept).sqrt() * eps).float(), t)
-        loss = ((eps - output) ** 2).mean()
+        per_image = a[t] + b[t] * ((eps - output) ** 2).flatten(1).mean(1)
+        loss = (weight * per_image).mean()
+        for i, value in zip(t.tolist(), per_image.tolist(), strict=True):
+            if sampler:
+                sampler.history[i].append(value)
         gradients = torch.autograd.grad(loss, list(net.parameters()))
         norm = math.sqrt(sum(float(g.double().square().sum()) for g in gradients))
         scale = min(1.0, settings["gradient_clip"] / norm) if settings["gradient_clip"] else 1.0
@@ -112,6 +161,50 @@ def test_weights_and_average_against_a_plain_loop(bench: Bench, changes: dict[st
     assert share == (sum(norm > clip for norm in all_norms) / steps if clip else None)
     if clip:
         assert 0 < share < 1  # the bound lies inside the range of the norms
+
+
+def test_importance_sampling_of_time_against_a_plain_loop(bench: Bench) -> None:
+    """L_vlb with t ~ p_t: draws, weights and history through 24 steps, most of them after the warm-up."""
+    data, loss = bench.data(levels=None), Vlb(variance=Beta(), first_step="beta_tilde_2")
+    chosen = training(timesteps=4, loss=dataclasses.replace(loss, time_sampling="loss_second_moment"))
+    sampler = SecondMoment([deque(maxlen=10) for _ in range(4)])
+    want = plain_loop(chosen, data, 24, bound_of_epsilon(4), sampler)
+    found = bench.train(24, data, chosen)
+    # As in the test above; the losses differ by 1e-6 relative, and so do p_t and the weights.
+    assert_weights(weights(found, "raw"), want["raw"], 5e-6)
+    assert_weights(weights(found, "ema"), want["ema"], 5e-6)
+    row = next(row for row in table(found.path / "curves.csv") if row["step"] == 20)
+    losses, _, norms = zip(*want["record"][:20], strict=True)
+    assert row["loss"] == pytest.approx(sum(losses) / 20, rel=1e-5)  # the weighted ones: an estimate of the mean over t
+    assert row["gradient_norm"] == pytest.approx(sum(norms) / 20, rel=1e-4)
+    # And uniform t would not do: the comparison above can fail.
+    other = plain_loop(chosen, data, 24, bound_of_epsilon(4))
+    assert max(float((want["raw"][k] - other["raw"][k]).abs().max()) for k in want["raw"]) > 1e-3
+
+
+def test_micro_batches_leave_the_history_as_it_is(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Every t and weight of a training is the one without micro-batches: losses enter after the whole step."""
+    drawn: list[tuple[Tensor, Tensor]] = []
+    sample = LossSecondMoment.sample
+
+    def spy(self: LossSecondMoment, unit: Tensor) -> Any:
+        drawn.append(sample(self, unit))  # type: ignore[arg-type]
+        return drawn[-1]
+
+    monkeypatch.setattr(LossSecondMoment, "sample", spy)
+    loss = Hybrid(variance=LearnedRange(), first_step="beta_tilde_2", time_sampling="loss_second_moment")
+    chosen = training(timesteps=5, loss=loss, learned_variance=True)
+    for size in (None, 5):
+        bench = Bench(tmp_path / str(size))
+        bench.train(20, bench.data(), chosen, micro_batch=size)
+    whole, parts = drawn[:20], drawn[20:]
+    assert len(parts) == 20
+    assert sum(bool((weight != 1).all()) for _, weight in whole) > 10  # warmed up
+    for (t, weight), (other_t, other_weight) in zip(whole, parts, strict=True):
+        # A t changes where its uniform number lies within 1e-6 of a boundary: not among these 320.
+        assert torch.equal(t, other_t)
+        # Weights of the two trainings agree to 2e-6 (above); losses and their weights as well to 1e-5 of themselves.
+        assert weight.tolist() == pytest.approx(other_weight.tolist(), rel=1e-5)
 
 
 def test_the_plain_loop_notices_each_option(bench: Bench) -> None:
@@ -257,7 +350,7 @@ def test_all_predictions_train_on_the_same_draws(
     data = bench.data()
     bench.train(3, data, training() if prediction == "epsilon" else training(prediction=X0()))
     values = torch.from_numpy(np.load(data.path / "train.npy"))
-    want = [draw(Batches(0, values, 17, 10, 16, False), step, "cpu") for step in range(3)]
+    want = [draw(Batches(0, values, 17, 16, False), step, "cpu") for step in range(3)]
     assert len(seen) == 3
     assert all(
         torch.equal(a, b) for got, right in zip(seen, want, strict=True) for a, b in zip(got, right, strict=True)

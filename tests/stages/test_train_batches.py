@@ -10,13 +10,11 @@ from torch import Tensor
 
 from ddpm_bench.stages._batches import Batches
 
-T = 7
-
 
 def batches(seed: int = 0, total: int = 10, size: int = 4, flips: bool = False) -> Batches:
     """Image i has the levels i (left column) and i + 100 (right)."""
     left = torch.arange(total, dtype=torch.uint8).reshape(-1, 1, 1, 1).expand(-1, 1, 2, 1)
-    return Batches(seed, torch.cat([left, left + 100], dim=3), 256, T, size, flips)
+    return Batches(seed, torch.cat([left, left + 100], dim=3), 256, size, flips)
 
 
 def drawn(chosen: Batches, steps: range) -> list[tuple[Tensor, Tensor, Tensor, Tensor]]:
@@ -50,14 +48,14 @@ def test_a_step_does_not_depend_on_the_steps_before() -> None:
             assert torch.equal(got, want)
 
 
-def test_t_is_uniform_and_eps_is_normal() -> None:
+def test_what_t_is_made_of_is_uniform_and_eps_is_normal() -> None:
     found = drawn(batches(size=50), range(40))
-    t, eps = torch.cat([t for _, _, t, _ in found]), torch.cat([eps for *_, eps in found]).double()
-    assert t.dtype == torch.int64
-    counts = torch.bincount(t, minlength=T)
-    assert len(counts) == T  # 0 … T−1
+    unit, eps = torch.cat([unit for _, _, unit, _ in found]), torch.cat([eps for *_, eps in found]).double()
+    assert unit.dtype == torch.float64
+    assert 0 < float(unit.min()) < float(unit.max()) < 1
+    counts = torch.bincount((7 * unit).long(), minlength=7)
     # 2000 draws of 7 values: each count is 285.7 ± 15.6; five of those.
-    assert (counts - 2000 / T).abs().max() < 5 * math.sqrt(2000 / T * (1 - 1 / T))
+    assert (counts - 2000 / 7).abs().max() < 5 * math.sqrt(2000 / 7 * (1 - 1 / 7))
     n = eps.numel()  # 8000
     assert abs(float(eps.mean())) < 5 / math.sqrt(n)
     assert abs(float(eps.square().mean()) - 1) < 5 * math.sqrt(2 / n)
@@ -79,17 +77,18 @@ def test_flips_are_half_of_the_images_and_keyed() -> None:
 
 
 def test_flips_leave_the_other_draws_alone() -> None:
-    (_, _, t, eps), (_, _, t_flipped, eps_flipped) = batches().draw(3, "cpu"), batches(flips=True).draw(3, "cpu")
-    assert torch.equal(t, t_flipped)
+    (_, _, unit, eps), (_, _, unit_flipped, eps_flipped) = (
+        batches(flips=flips).draw(3, "cpu") for flips in (False, True)
+    )
+    assert torch.equal(unit, unit_flipped)
     assert torch.equal(eps, eps_flipped)
 
 
 def test_seeds_share_nothing() -> None:
     first, second = (drawn(batches(seed, size=100, flips=True), range(3)) for seed in (0, 1))
-    for (values, _, t, eps), (other_values, _, other_t, other_eps) in zip(first, second, strict=True):
+    for (values, _, unit, eps), (other_values, _, other_unit, other_eps) in zip(first, second, strict=True):
         assert not torch.equal(values, other_values)
-        # Equal by chance in one of seven: 14 ± 3.5 of 100; five of those.
-        assert float((t == other_t).float().mean()) < 1 / T + 5 * math.sqrt(1 / T * (1 - 1 / T) / 100)
+        assert not (unit == other_unit).any()
         assert not (eps == other_eps).any()
         # The correlation of 400 independent pairs is 0 ± 1/√400.
         assert abs(float((eps * other_eps).mean())) < 5 / math.sqrt(eps.numel())
@@ -99,6 +98,6 @@ def test_seeds_share_nothing() -> None:
 
 def test_real_values_are_not_scaled() -> None:
     values = torch.randn(5, 1, 2, 2, generator=torch.Generator().manual_seed(0))
-    got, x_0, _, _ = Batches(0, values, None, T, 5, False).draw(0, "cpu")
+    got, x_0, _, _ = Batches(0, values, None, 5, False).draw(0, "cpu")
     assert torch.equal(got, x_0)
     assert torch.equal(got.flatten().sort().values, values.flatten().sort().values)

@@ -10,9 +10,13 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from safetensors.torch import load_file
 from torch import Tensor
 
 from ddpm_bench.diffusion.losses.simple import Simple
+from ddpm_bench.diffusion.losses.vlb import Vlb
+from ddpm_bench.diffusion.time_sampling import LossSecondMoment
+from ddpm_bench.diffusion.variances.learned_range import LearnedRange
 from ddpm_bench.identity import canonical
 from ddpm_bench.spec import Training
 from ddpm_bench.stages import _checkpoints, train
@@ -41,7 +45,15 @@ def chosen() -> Training:
     return training(network=dataclasses.replace(SMALL, dropout=0.3), options=EVERYTHING)
 
 
-def interrupt(bench: Bench, monkeypatch: pytest.MonkeyPatch, at: int, every: int = 4) -> Artifact:
+def importance() -> Training:
+    """A training whose t depend on the losses so far, and a variance head."""
+    loss = Vlb(variance=LearnedRange(), first_step="beta_tilde_2", time_sampling="loss_second_moment")
+    return training(timesteps=5, loss=loss, learned_variance=True)
+
+
+def interrupt(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch, at: int, every: int = 4, which: Training | None = None
+) -> Artifact:
     """Start a training, stop it before step `at` + 1; the data."""
     data, step = bench.data(), Trainer.train_step
 
@@ -53,7 +65,7 @@ def interrupt(bench: Bench, monkeypatch: pytest.MonkeyPatch, at: int, every: int
     with monkeypatch.context() as patch:
         patch.setattr(Trainer, "train_step", limited)
         with pytest.raises(Interrupted):
-            bench.train(STEPS, data, chosen(), validate_every=every)
+            bench.train(STEPS, data, which or chosen(), validate_every=every)
     return data
 
 
@@ -96,6 +108,46 @@ def test_interrupted_and_resumed_ends_in_the_same_bits(
     assert resumed_at(bench, found) == ([last] if last else [])
     assert steps_of(bench) == [STEPS]  # one afterwards
     assert_same(found, straight)
+
+
+def history(checkpoint: Path) -> dict[str, Tensor]:
+    return load_file(checkpoint / "time_sampling.safetensors")
+
+
+@pytest.fixture(scope="module")
+def straight_importance(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
+    """The training with importance sampling that nothing interrupts, and the history that it ends with."""
+    bench = Bench(tmp_path_factory.mktemp("importance"))
+    data = bench.data()
+    found = bench.train(STEPS, data, importance(), validate_every=4)
+    uniform = dataclasses.replace(importance().loss, time_sampling="uniform")
+    other = bench.train(STEPS, data, dataclasses.replace(importance(), loss=uniform), validate_every=4)
+    assert (other.path / "raw.safetensors").read_bytes() != (found.path / "raw.safetensors").read_bytes()
+    files = {name: (found.path / name).read_bytes() for name in FILES}
+    (checkpoint,) = (path for path in checkpoints(bench) if (path / "time_sampling.safetensors").is_file())
+    return {**files, "info": found.manifest["info"], "history": history(checkpoint)}
+
+
+@pytest.mark.parametrize("at", [6, 14, 22])  # while every t is drawn equally often, and twice later
+def test_the_history_of_losses_survives_an_interruption(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch, straight_importance: dict[str, Any], at: int
+) -> None:
+    data = interrupt(bench, monkeypatch, at, which=importance())
+    counts = history(checkpoints(bench)[-1])["counts"]
+    assert int(counts.sum()) == at // 4 * 4 * 16  # every image of every step
+    assert bool((counts >= 10).all()) == (at > 6)
+    found = bench.train(STEPS, data, importance(), validate_every=4)
+    assert resumed_at(bench, found) == [at // 4 * 4]
+    assert_same(found, straight_importance)
+    final = history(checkpoints(bench)[-1])
+    assert final.keys() == straight_importance["history"].keys()
+    assert all(torch.equal(final[name], value) for name, value in straight_importance["history"].items())
+
+
+def test_uniform_draws_have_no_state(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
+    interrupt(bench, monkeypatch, 4)
+    names = {file.name for file in checkpoints(bench)[-1].iterdir()}
+    assert names == {"raw.safetensors", "ema.safetensors", "optimizer.pt", "state.json", "manifest.json"}
 
 
 def test_seconds_count_every_process(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -200,8 +252,8 @@ def spoil(monkeypatch: pytest.MonkeyPatch, when: Any, how: Any) -> None:
 def first_with(data: Artifact, index: int, since: int = 0) -> int:
     """The first step, counted from 1, whose batch has this index of t."""
     values = torch.from_numpy(np.load(data.path / "train.npy"))
-    batches = Batches(0, values, 17, 10, 2, False)
-    return next(step + 1 for step in range(since, 1000) if index in batches.draw(step, "cpu")[2])
+    batches = Batches(0, values, 17, 2, False)
+    return next(step + 1 for step in range(since, 1000) if index in (10 * batches.draw(step, "cpu")[2]).long())
 
 
 @pytest.mark.parametrize("value", [float("nan"), float("inf")])
@@ -226,6 +278,30 @@ def test_a_gradient_that_is_not_finite_is_a_divergence_too(bench: Bench, monkeyp
     data = bench.data()
     found = bench.train(first_with(data, 3), data, training(options={"batch_size": 2}))  # it is the last step
     assert found.outcome == {"status": "diverged", "step": first_with(data, 3), "t": 4, "loss": "7.0"}
+
+
+def test_losses_that_are_not_finite_do_not_enter_the_draws(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
+    """From step 12 on, after the warm-up, nothing is finite; step 20 looks, and the draws in between are sound."""
+    seen: list[tuple[Tensor, Tensor]] = []
+    per_image, sample = Vlb.per_image, LossSecondMoment.sample
+
+    def spoiled(self: Vlb, output: Tensor, *more: Any) -> Tensor:
+        return per_image(self, output, *more) * (float("nan") if len(seen) >= 12 else 1.0)
+
+    def spy(self: LossSecondMoment, unit: Tensor) -> Any:
+        seen.append(sample(self, unit))  # type: ignore[arg-type]
+        return seen[-1]
+
+    monkeypatch.setattr(Vlb, "per_image", spoiled)
+    monkeypatch.setattr(LossSecondMoment, "sample", spy)
+    found = bench.train(40, bench.data(), importance())
+    assert found.outcome is not None
+    assert (found.outcome["step"], found.outcome["loss"]) == (12, "nan")
+    assert len(seen) == 20
+    for t, weight in seen[12:]:
+        assert 0 <= int(t.min()) <= int(t.max()) < 5
+        assert torch.isfinite(weight).all()
+        assert not (weight == 1).any()
 
 
 def test_a_diverged_training_can_be_prolonged_to_the_same_end(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import dataclasses
+import hashlib
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -17,15 +18,19 @@ from ddpm_bench.datasets import Dataset
 from ddpm_bench.datasets.cifar10 import Cifar10
 from ddpm_bench.datasets.digits import Digits
 from ddpm_bench.datasets.gaussian import Gaussian
+from ddpm_bench.diffusion.estimators import Estimator
+from ddpm_bench.diffusion.estimators.full import Full
+from ddpm_bench.diffusion.losses.hybrid import Hybrid
 from ddpm_bench.diffusion.losses.simple import Simple
 from ddpm_bench.diffusion.predictions.epsilon import Epsilon
 from ddpm_bench.diffusion.samplers.ancestral import Ancestral
 from ddpm_bench.diffusion.schedules.cosine import Cosine
 from ddpm_bench.diffusion.variances.beta import Beta
+from ddpm_bench.diffusion.variances.learned_range import LearnedRange
 from ddpm_bench.identity import canonical, content_key
 from ddpm_bench.networks.unet import Unet
-from ddpm_bench.spec import Reverse, Training, TrainingOptions
-from ddpm_bench.stages import Task, Verified, module
+from ddpm_bench.spec import Reverse, Training, TrainingOptions, rebuild, rebuild_training
+from ddpm_bench.stages import CHUNK, Task, Verified, module
 from ddpm_bench.stages._checkpoints import save_weights
 from ddpm_bench.stages._model import build_network
 from ddpm_bench.stages.runner import run_task
@@ -50,6 +55,12 @@ def training(**changes: Any) -> Training:
         "learned_variance": False, "seed": 0,
     }  # fmt: skip
     return Training(**{**chosen, **changes, "options": options(**changes.get("options", {}))})
+
+
+def with_head(**changes: Any) -> Training:
+    """A training whose network has a variance head."""
+    loss = Hybrid(variance=LearnedRange(), first_step="beta_tilde_2")
+    return training(loss=loss, learned_variance=True, **changes)
 
 
 def reverse(**changes: Any) -> Reverse:
@@ -100,25 +111,34 @@ class Bench:
         datasets: dict[int | None, Dataset] = {17: Digits(), 256: Cifar10(), None: Gaussian()}
         rng, shape = np.random.default_rng(0), (channels, side, side)
         counts = {"train": train, "validation": validation, "test": test}
+        splits = {
+            name: rng.standard_normal((count, *shape)).astype(np.float32)
+            if levels is None
+            else rng.integers(levels, size=(count, *shape)).astype(np.uint8)
+            for name, count in counts.items()
+        }
+        return self.data_of(datasets[levels], splits)
+
+    def data_of(self, dataset: Dataset, splits: dict[str, np.ndarray]) -> Artifact:
+        """Given images: split → [N, C, H, W]. Those of a data set without levels are float32, others uint8."""
+        digests = {name: hashlib.sha256(values.tobytes()).hexdigest() for name, values in splits.items()}
+        shape = list(splits["test"].shape[1:])
         info = {
-            "name": "made", "shape": list(shape), "levels": levels, **{f"num_{k}": n for k, n in counts.items()},
-            "digest": content_key("made", 1, [levels, shape, counts], {}),
+            "name": "made", "shape": shape, "levels": dataset.levels,
+            **{f"num_{name}": len(values) for name, values in splits.items()},
+            "digest": content_key("made", 1, [dataset, shape], digests),
         }  # fmt: skip
-        manifest: dict[str, Any] = {"spec": canonical({"dataset": datasets[levels]}), "info": info}
+        manifest: dict[str, Any] = {"spec": canonical({"dataset": dataset}), "info": info}
         key = str(info["digest"])
         with self.store.create("data", key, manifest) as out:
-            for name, count in counts.items():
-                if levels is None:
-                    values = rng.standard_normal((count, *shape)).astype(np.float32)
-                else:
-                    values = rng.integers(levels, size=(count, *shape)).astype(np.uint8)
+            for name, values in splits.items():
                 np.save(out / f"{name}.npy", values)
         return self.store.get("data", key)
 
     def model(self, data: Artifact, chosen: Training | None = None) -> Artifact:
         """A train artifact with random weights everywhere (others in raw than in ema), so that its output matters."""
         chosen, info = chosen or training(), data.manifest["info"]
-        dataset = Digits() if info["levels"] == 17 else Cifar10() if info["levels"] else Gaussian()
+        dataset = rebuild(Dataset, data.manifest["spec"]["dataset"])
         manifest: dict[str, Any] = {
             "spec": canonical({"training": chosen, "steps": 0}), "inputs": {"data": ["data", data.path.name]},
             "info": {"shape": info["shape"], "levels": info["levels"], "dataset": canonical(dataset)},
@@ -130,6 +150,56 @@ class Bench:
                 randomise(net, seed)
                 save_weights(out / f"{name}.safetensors", net.state_dict())
         return self.store.get("train", key)
+
+    def once(self, stage: str, spec: Any, inputs: dict[str, Any]) -> Artifact:
+        """The artifact of a stage: the one there is, or made now."""
+        task = self.task(stage, spec, inputs)
+        return self.store.get(stage, task.key) if self.store.has(stage, task.key) else self.run(stage, spec, inputs)
+
+    def score(
+        self, model: Artifact, data: Artifact, *, split: str = "test", weights: str = "ema",
+        timesteps: tuple[int, ...] | None = None, estimator: Estimator | None = None,
+    ) -> list[Artifact]:  # fmt: skip
+        """The scores of a whole split, chunk by chunk."""
+        estimator, images = estimator or Full(), data.manifest["info"][f"num_{split}"]
+        inputs = {"train": model, "data": data}
+        if estimator.needs_spectrum:
+            inputs["spectrum"] = self.once("spectrum", {"images": 4096}, {"data": data})
+        spec = {"split": split, "images": images, "weights": weights, "timesteps": timesteps, "estimator": estimator}
+        return [self.once("score", {**spec, "chunk": chunk}, inputs) for chunk in range(-(-images // CHUNK))]
+
+    def scores(
+        self, model: Artifact, data: Artifact, used: Reverse, *, split: str = "test", estimator: Estimator | None = None
+    ) -> dict[str, list[Artifact]]:
+        """What a likelihood or a fit reads: the chain's own score where the plan has one, else that of all t."""
+        common: dict[str, Any] = {"split": split, "weights": used.weights, "estimator": estimator}
+        if used.variance.needs_head or (estimator is not None and estimator.needs_spectrum):
+            return {"score": self.score(model, data, timesteps=used.timesteps, **common)}
+        found = {"score": self.score(model, data, **common)}
+        if used.timesteps is not None and used.timesteps[0] != 1:
+            found["first"] = self.score(model, data, timesteps=used.timesteps[:1], **common)
+        return found
+
+    def fit(self, model: Artifact, data: Artifact, used: Reverse, *, decoder: str = "exact") -> Artifact:
+        """The fit of the variance to the whole validation split."""
+        images = data.manifest["info"]["num_validation"]
+        spec = {"reverse": used, "split": "validation", "images": images, "decoder": decoder}
+        return self.once(
+            "fit", spec, {"train": model, "data": data, **self.scores(model, data, used, split="validation")}
+        )
+
+    def likelihood(
+        self, model: Artifact, data: Artifact, used: Reverse, *, split: str = "test",
+        estimator: Estimator | None = None, decoder: str = "exact",
+    ) -> Artifact:  # fmt: skip
+        """The bound of a reverse process on a whole split, with all that comes before it."""
+        images = data.manifest["info"][f"num_{split}"]
+        inputs: dict[str, Any] = {"train": model, "data": data}
+        inputs |= self.scores(model, data, used, split=split, estimator=estimator)
+        if used.variance.needs_fit:
+            inputs["fit"] = self.fit(model, data, used, decoder=decoder)
+        spec = {"reverse": used, "split": split, "images": images, "decoder": decoder}
+        return self.once("likelihood", spec, inputs)
 
     def log(self, artifact: Artifact) -> str:
         """The log of the task that made an artifact."""
@@ -151,8 +221,6 @@ def weights(artifact: Artifact, name: str) -> dict[str, Tensor]:
 
 def network(artifact: Artifact, name: str = "ema") -> nn.Module:
     """The module of an artifact of `Bench.model` in evaluation mode."""
-    from ddpm_bench.spec import rebuild, rebuild_training
-
     info = artifact.manifest["info"]
     net = build_network(
         rebuild_training(artifact.spec["training"]), rebuild(Dataset, info["dataset"]), tuple(info["shape"]), "cpu"

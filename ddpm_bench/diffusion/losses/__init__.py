@@ -8,6 +8,7 @@ from torch import Tensor
 
 from ddpm_bench.diffusion.predictions import Prediction
 from ddpm_bench.diffusion.process import Process
+from ddpm_bench.diffusion.time_sampling import TIME_SAMPLERS, TimeSampler, TimeSampling
 from ddpm_bench.diffusion.variances import Variance
 from ddpm_bench.registry import Entry
 
@@ -29,14 +30,20 @@ class Batch:
 
 
 class Loss(Entry, axis="losses"):
-    """What training minimises: the mean of `per_image` over the batch."""
+    """What training minimises: the mean of `per_image` over the batch, weighted where t is not drawn uniformly."""
 
     variance: Variance | None = None
     """The σ² that the loss uses, None where it uses none; a field in losses that do (see `spec.bind`)."""
+    time_sampling: TimeSampling = "uniform"
+    """How t is drawn; a field in losses whose terms differ much in size."""
 
     def per_image(self, output: Tensor, batch: Batch, process: Process, prediction: Prediction) -> Tensor:
         """The loss of each image, [B]. output: [B, C or 2C, H, W]."""
         raise NotImplementedError
+
+    def time_sampler(self, num_timesteps: int, device: str = "cpu") -> TimeSampler:
+        """What draws t in a training, without history."""
+        return TIME_SAMPLERS[self.time_sampling](num_timesteps, device)
 
     def canonical(self, prediction: Prediction) -> Loss:
         """The loss that stands for all that are equal to this one under the prediction: it enters the key."""

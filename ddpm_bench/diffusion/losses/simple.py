@@ -49,9 +49,10 @@ class Simple(Loss):
         return error.flatten(1).mean(1)
 
     def canonical(self, prediction: Prediction) -> Loss:
-        """Without weighting where the weighting is the one that the prediction has by nature."""
-        native = self.weighting.name == prediction.native_weighting and not self.weighting.parameters()
-        return replace(self, weighting=NoWeighting()) if native else self
+        """With the weighting's canonical form; without one where it is what the prediction has by nature."""
+        weighting = self.weighting.canonical()
+        native = weighting.name == prediction.native_weighting and not weighting.parameters()
+        return replace(self, weighting=NoWeighting() if native else weighting)
 
     def refuse(self, cell: Any) -> str | None:
         """A learned variance, which this loss does not train; a weighting that scales the error beyond measure."""

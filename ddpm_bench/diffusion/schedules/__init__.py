@@ -37,3 +37,18 @@ def betas_from_alpha_bar(alpha_bar: Tensor, max_beta: float) -> Tensor:
     Source: Nichol & Dhariwal 2021, § 3.2 (the cap keeps the end of the chain from becoming singular).
     """
     return torch.clamp(1.0 - alpha_bar[1:] / alpha_bar[:-1], max=max_beta)
+
+
+def thousand_over(num_timesteps: int, largest: float, called: str, name: str) -> float:
+    """The factor 1000/T of schedules whose β_t are given at T = 1000.
+
+    largest: the largest β_t at T = 1000; called, name: the schedule in the message, as prose and as registered.
+    Raises ValueError where largest · 1000/T reaches 1.
+    """
+    factor = 1000.0 / num_timesteps
+    if factor * largest >= 1:
+        raise ValueError(
+            f"the {called} schedule needs more than {1000 * largest:g} timesteps, got {num_timesteps}: its last beta, "
+            f'{largest:g} · 1000/T, reaches 1; use more timesteps, {{ name = "{name}", scale = false }} or cosine'
+        )
+    return factor

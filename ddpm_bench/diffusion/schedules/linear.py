@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from ddpm_bench.diffusion.schedules import Schedule
+from ddpm_bench.diffusion.schedules import Schedule, thousand_over
 from ddpm_bench.errors import require
 from ddpm_bench.registry import register
 
@@ -36,11 +36,6 @@ class Linear(Schedule):
 
     def betas(self, num_timesteps: int) -> Tensor:
         """β_t, float64 [T]. Raises ValueError for T ≤ 20 when scaled: there the last β reaches 1."""
-        factor = 1000.0 / num_timesteps if self.scale else 1.0
-        if self.scale and factor * max(self.first, self.last) >= 1:
-            raise ValueError(
-                f"the scaled linear schedule needs more than {1000 * max(self.first, self.last):g} timesteps, got "
-                f"{num_timesteps}: its last beta, {max(self.first, self.last):g} · 1000/T, reaches 1; use more "
-                'timesteps, { name = "linear", scale = false } or cosine'
-            )
+        largest = max(self.first, self.last)
+        factor = thousand_over(num_timesteps, largest, "scaled linear", self.name) if self.scale else 1.0
         return torch.linspace(self.first * factor, self.last * factor, num_timesteps, dtype=torch.float64)

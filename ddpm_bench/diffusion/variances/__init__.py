@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import ClassVar, Literal
 
 import torch
@@ -21,6 +22,8 @@ class Variance(Entry, axis="variances"):
     """Whether the network must have a variance head."""
     needs_fit: ClassVar[bool] = False
     """Whether it is fitted to a score of the validation split."""
+    uses_first_step: ClassVar[bool] = True
+    """Whether the first-step rule decides σ²_1; where it does not, the rule is left out of keys."""
 
     def log_sigma2(
         self,
@@ -32,7 +35,14 @@ class Variance(Entry, axis="variances"):
     ) -> Tensor:
         """ln σ²_t, float64 [B]; [B, C, H, W] per coordinate where a head decides it.
 
-        t: int64 [B]; head: the network's variance head [B, C, H, W]; fit: the table of the fit stage, float64 [T].
+        t: int64 [B]; head: the network's variance head [B, C, H, W]; fit: what `fit` returned, float64 [S].
+        """
+        raise NotImplementedError
+
+    def fit(self, process: Process, mse: Tensor, mean_l_0: Callable[[float], float]) -> Tensor:
+        """ln σ²_t of a chain from the errors of a network on the fit split, float64 [S]; where `needs_fit`.
+
+        mse: E|x_0 − x̂_0|²/D at each step, float64 [S]; mean_l_0: ln σ²_1 → mean L_0 of the split (any unit).
         """
         raise NotImplementedError
 
@@ -42,5 +52,10 @@ def fixed_log_sigma2(table: Tensor, process: Process, t: Tensor, first_step: str
 
     Source: Ho et al. 2020, their code, GaussianDiffusion2 (fixedlarge, fixedsmall: posterior variance of t = 2).
     """
-    first = process.beta_tilde[1] if first_step == "beta_tilde_2" and len(process) > 1 else process.beta[0]
+    first = smallest_first_step(process) if first_step == "beta_tilde_2" else process.beta[0]
     return torch.log(torch.cat([first.reshape(1), table[1:]])).to(t.device)[t]
+
+
+def smallest_first_step(process: Process) -> Tensor:
+    """What stands for β̃_1 = 0, float64 []: β̃_2, in a chain of one step β_1."""
+    return process.beta_tilde[1] if len(process) > 1 else process.beta[0]

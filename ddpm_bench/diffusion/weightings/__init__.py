@@ -13,3 +13,7 @@ class Weighting(Entry, axis="weightings"):
     def weight(self, snr: Tensor) -> Tensor | None:
         """w(SNR_t) of the shape of snr (float64), or None: no weight at all, the plain error of what is predicted."""
         raise NotImplementedError
+
+    def canonical(self) -> Weighting:
+        """The weighting that stands for all that are equal to this one at every SNR: its loss enters the key."""
+        return self

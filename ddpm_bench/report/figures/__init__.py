@@ -1,4 +1,4 @@
-"""Figures of the report. Each module draws one; this one holds what they share: type, colours, and clean SVG.
+"""Figures of the report. Each module draws one; this one holds what they share: type, legends and clean SVG.
 
 A figure is drawn by a function `draw(view, groups) -> Drawing | None`; None when there is nothing to show.
 """
@@ -9,7 +9,7 @@ import io
 import math
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import matplotlib
@@ -18,16 +18,6 @@ from matplotlib.axis import Axis
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.ticker import FuncFormatter, LogLocator, NullLocator
-
-from ddpm_bench.report import words
-
-PALETTE = (
-    "#0173b2", "#de8f05", "#029e73", "#d55e00", "#cc78bc", "#ca9161", "#fbafe4", "#949494", "#ece133", "#56b4e9",
-)  # fmt: skip
-"""Ten colours that colour-blind readers tell apart: seaborn's "colorblind", written out because importing seaborn
-loads scipy's statistics."""
-
-DASHES: tuple[Any, ...] = ("-", (0, (4, 1.5)), (0, (1, 1.3)), (0, (5, 1.3, 1, 1.3)), (0, (8, 2)))
 
 INK, FAINT = "#222222", "#8a8a8a"
 
@@ -68,7 +58,8 @@ class Drawing:
     """A finished figure.
 
     title, caption, alternative: text (the last says in words what is seen); data: what is drawn, as a table; svg: the
-    standalone file; pdf: the same.
+    standalone file; pdf: the same. A figure whose table is worth reading has it under a title of its own (`table`):
+    the columns of `headings` (name → heading) after the first, with a note below.
     """
 
     name: str
@@ -78,90 +69,56 @@ class Drawing:
     data: pd.DataFrame
     svg: str
     pdf: bytes
+    table: str = ""
+    headings: dict[str, str] = field(default_factory=dict)
+    note: str = ""
 
 
-@dataclass(frozen=True, kw_only=True)
-class Encoding:
-    """How lines are told apart: one panel per value of the panel axes, colour and dashes inside.
-
-    panels: title → indices of the lines; colours, dashes: by index; keys: legend entries (label, colour, dashes).
-    """
-
-    panels: dict[str, list[int]]
-    colours: list[str]
-    dashes: list[Any]
-    keys: list[tuple[str, str, Any]]
-
-    def handles(self) -> list[Line2D]:
-        """The legend: a line for each entry."""
-        return [Line2D([], [], color=colour, ls=dash, label=words.mathtext(label)) for label, colour, dash in self.keys]
-
-
-def encode(lines: Sequence[dict[str, str]], panel_axes: Sequence[str] = (), more_panels: bool = True) -> Encoding:
-    """Panels by the panel axes, dashes by the reverse variance, colours by the rest.
-
-    lines: the varied axes of each line with its labels, the same axes in each; an empty label says that the line does
-    not depend on the axis. When ten colours do not suffice, further axes become panels (unless more_panels is false);
-    what is then left over is told apart by dashes too.
-    """
-    axes = list(lines[0])
-    panels_by = [name for name in axes if name in panel_axes]
-    dash_by = [name for name in axes if name == "variance"]
-    rest = [name for name in axes if name not in panels_by + dash_by]
-
-    def label(line: dict[str, str], names: Sequence[str]) -> str:
-        return ", ".join(words.value(name, line[name]) for name in names if line[name])
-
-    while more_panels and len({label(line, rest) for line in lines}) > len(PALETTE) and len(rest) > 1:
-        panels_by.append(rest.pop())
-    colours = list(dict.fromkeys(label(line, rest) for line in lines))
-    dashes = list(dict.fromkeys(text for line in lines if (text := label(line, dash_by)))) or [""]
-    panels: dict[str, list[int]] = {}
-    for index, line in enumerate(lines):
-        panels.setdefault(label(line, panels_by), []).append(index)
-
-    def look(colour: str, dash: str) -> tuple[str, Any]:
-        turn, index = divmod(colours.index(colour), len(PALETTE))
-        place = dashes.index(dash) if dash in dashes else 0
-        return PALETTE[index], DASHES[(turn * len(dashes) + place) % len(DASHES)]
-
-    looks = [look(label(line, rest), label(line, dash_by)) for line in lines]
-    keys = [(text or "all", *look(text, dashes[0])) for text in colours] if len(colours) > 1 else []
-    if len(dashes) > 1:
-        keys += [(text, INK if keys else PALETTE[0], DASHES[index % len(DASHES)]) for index, text in enumerate(dashes)]
-    return Encoding(
-        panels=panels, colours=[colour for colour, _ in looks], dashes=[dash for _, dash in looks], keys=keys
-    )
-
-
-def legend(figure: Figure, handles: Sequence[Any], per_row: int = 6) -> None:
-    """A legend above the figure, read row by row; nothing for a single entry."""
+def legend(figure: Figure, *parts: Sequence[Any], per_row: int = 6) -> None:
+    """A legend above the figure, read row by row; each part begins a row unless all fit on one. Nothing for a single
+    entry."""
+    handles = [handle for part in parts for handle in part]
     if len(handles) < 2:
         return
-    widths = [len(re.sub(r"\\\w+|[${}_^]", "", str(handle.get_label()))) + 8 for handle in handles]
+    widths = {id(handle): len(re.sub(r"\\\w+|[${}_^]", "", str(handle.get_label()))) + 8 for handle in handles}
 
-    def fits(columns: int) -> bool:
-        return sum(max(widths[column::columns]) for column in range(columns)) <= 125  # characters across the figure
+    def rows(columns: int) -> list[Sequence[Any]]:
+        if len(handles) <= columns:
+            return [handles]
+        return [part[start : start + columns] for part in parts for start in range(0, len(part), columns)]
 
-    columns = next((number for number in range(min(per_row, len(handles)), 1, -1) if fits(number)), 1)
-    rows = range(-(-len(handles) // columns))
-    order = [
-        row * columns + column for column in range(columns) for row in rows if row * columns + column < len(handles)
-    ]
+    def width(columns: int) -> int:
+        columns = min(columns, len(handles))
+        return sum(
+            max([widths[id(row[c])] for row in rows(columns) if c < len(row)], default=0) for c in range(columns)
+        )
+
+    possible = [number for number in range(min(per_row, len(handles)), 1, -1) if width(number) <= 125] or [1]
+    columns = min(possible, key=lambda number: len(rows(number)))
+    blank = Line2D([], [], ls="none", label=" ")
+    ordered = [row[c] if c < len(row) else blank for c in range(columns) for row in rows(columns)]
     figure.legend(
-        handles=[handles[index] for index in order], loc="outside upper left", ncols=columns, columnspacing=1.6,
-        borderpad=0.1, handlelength=2.4,
-    )  # fmt: skip
+        handles=ordered, loc="outside upper left", ncols=columns, columnspacing=1.6, borderpad=0.1, handlelength=2.4
+    )
 
 
 def log_axis(axis: Axis, low: float, high: float) -> None:
     """Ticks in plain numbers on a logarithmic axis: finer the shorter the range from low to high."""
     decades = math.log10(high / low) if high > low > 0 else 0.0
-    steps = (1.0, 1.5, 2.0, 3.0, 4.0, 5.0, 6.0, 8.0) if decades < 0.7 else (1.0, 2.0, 5.0) if decades < 2 else (1.0,)
+    steps = (1.0,) if decades >= 2 else (1.0, 2.0, 5.0) if decades >= 1.2 else (1.0, 1.5, 2.0, 3.0, 5.0, 7.0)
+    steps = steps if decades >= 0.7 else (1.0, 1.5, 2.0, 3.0, 4.0, 5.0, 6.0, 8.0)
     axis.set_major_locator(LogLocator(subs=steps, numticks=8))
     axis.set_minor_locator(NullLocator())
-    if math.log10(low) > -4 and math.log10(high) < 4:
-        axis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
+    plain = math.log10(low) > -4 and math.log10(high) < 4
+    axis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}" if plain else power(value)))
+
+
+def power(value: float) -> str:
+    """A power of ten, or a multiple of one, as text (mathematics takes far longer to set): 10⁻³, 2·10⁻³."""
+    exponent = math.floor(math.log10(value) + 1e-9)
+    factor = f"{value / 10.0**exponent:.2g}"
+    digits = str(exponent).translate(str.maketrans("-0123456789", "⁻⁰¹²³⁴⁵⁶⁷⁸⁹"))
+    return f"10{digits}" if factor == "1" else f"{factor}·10{digits}"
 
 
 def new_figure(width: float, height: float) -> Figure:
@@ -173,6 +130,7 @@ def export(figure: Figure) -> tuple[str, bytes]:
     """The figure as (clean SVG, PDF), equal bytes for equal input."""
     svg, pdf = io.StringIO(), io.BytesIO()
     figure.savefig(svg, format="svg", metadata={"Date": None})
+    figure.set_layout_engine("none")  # the layout is made: not once more for the second file
     figure.savefig(pdf, format="pdf", metadata={"CreationDate": None, "Creator": None, "Producer": None})
     return clean_svg(svg.getvalue()), pdf.getvalue()
 

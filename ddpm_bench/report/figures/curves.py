@@ -2,17 +2,22 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import pandas as pd
 
 from ddpm_bench.report import words
-from ddpm_bench.report.figures import Drawing, Encoding, encode, export, legend, log_axis, new_figure, style
+from ddpm_bench.report.figures import Drawing, export, legend, log_axis, new_figure, style
+from ddpm_bench.report.figures.encoding import MOST_COLUMNS, Encoding, encode, label_of
 from ddpm_bench.report.source import ResultsView
 from ddpm_bench.report.variants import Variant, varied_axes
 
 VALIDATION = {"validation_bits_per_dim": "validation bits/dim", "validation_epsilon_mse": "validation ε-MSE"}
+
+
+COLUMNS = 12
+"""Of the grid: rows of one to four panels divide it evenly."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -28,7 +33,7 @@ class Training:
     @property
     def label(self) -> str:
         """The axes that matter to the training, in words."""
-        return ", ".join(words.value(name, item) for name, item in self.axes.items() if item) or "the training"
+        return ", ".join(words.phrase(name, item) for name, item in self.axes.items() if item) or "the training"
 
 
 def trainings(view: ResultsView) -> tuple[list[Training], int]:
@@ -70,7 +75,7 @@ def draw(view: ResultsView, groups: list[Variant]) -> Drawing | None:
     measured = [name for name in VALIDATION if any(item.table[name].notna().any() for item in found)]
     losses = list(dict.fromkeys(item.unit.partition(" of ")[0] for item in found))
     units = sorted(dict.fromkeys(item.unit for item in found), key=lambda unit: losses.index(unit.partition(" of ")[0]))
-    svg, pdf = _draw(found, measured, units)
+    svg, pdf = _draw(found, measured, units, groups)
     diverged = sum(item.divergence is not None for item in found)
     seeds = len({item.seed for item in found})
     caption = (
@@ -108,41 +113,108 @@ def _data(found: list[Training], measured: list[str]) -> pd.DataFrame:
     return pd.concat(tables, ignore_index=True)[["training", "seed", "step", "unit", "loss", *measured]]
 
 
-def _draw(found: list[Training], measured: list[str], units: list[str]) -> tuple[str, bytes]:
-    encoding = encode([item.axes for item in found], more_panels=False)
-    rows = [measured] if measured else []
-    rows += [units[start : start + 4] for start in range(0, len(units), 4)]
+@dataclass(frozen=True, kw_only=True)
+class Panel:
+    """What one panel shows. column: of the curves; group: panels of equal group share their y axis."""
+
+    title: str
+    column: str
+    group: str
+    chosen: list[int]
+
+
+def bands_of(
+    found: list[Training], measured: list[str], units: list[str], encoding: Encoding
+) -> list[list[Panel | None]]:
+    """The rows of panels: for each validation metric those of the encoding, then each unit of the training loss, split
+    in the same way where its lines are many."""
+    several = len(encoding.panels) > 1
+    told = [name for name in encoding.panel_axes if name not in ("prediction", "loss")]  # the unit tells these
+    bands: list[list[Panel | None]] = []
+    for name in measured:
+        title = VALIDATION[name]
+        panels = [
+            [
+                label and Panel(title=f"{title}, {label}", column=name, group=name, chosen=encoding.panels[label])
+                for label in row
+            ]
+            for row in encoding.rows
+        ]
+        if several:
+            bands += panels
+        else:
+            every = Panel(title=title, column=name, group=name, chosen=list(range(len(found))))
+            bands = [[*(bands[0] if bands else []), every]]
+    losses: list[Panel | None] = []
+    for unit in units:
+        parts: dict[str, list[int]] = {}
+        for index, item in enumerate(found):
+            if item.unit == unit:
+                parts.setdefault(label_of(item.axes, told), []).append(index)
+        losses += [
+            Panel(title=f"training {unit}" + (f", {title}" if title else ""), column="loss", group=unit, chosen=part)
+            for title, part in parts.items()
+        ]
+    return bands + [losses[start : start + MOST_COLUMNS] for start in range(0, len(losses), MOST_COLUMNS)]
+
+
+def _draw(found: list[Training], measured: list[str], units: list[str], groups: list[Variant]) -> tuple[str, bytes]:
+    encoding = encoding_of(found, groups)
+    bands = bands_of(found, measured, units, encoding)
+    height = 2.3 if len(bands) < 4 else 1.8
+    leaders: dict[str, Any] = {}
+    drawn: dict[str, list[float]] = {}
     with style():
-        figure = new_figure(8.6, 0.5 + 2.3 * len(rows))
-        subfigures = figure.subfigures(len(rows), 1, squeeze=False)[:, 0]
-        for subfigure, names in zip(subfigures, rows, strict=True):
-            wanted = 4 if len(units) > 4 and names is not measured else len(names)
-            panels = subfigure.subplots(1, wanted, squeeze=False)[0]
-            for axes in panels[len(names) :]:
-                axes.set_axis_off()
-            for axes, name in zip(panels, names, strict=False):
-                column = name if name in VALIDATION else "loss"
-                _panel(axes, found, [name in VALIDATION or item.unit == name for item in found], column, encoding)
-                axes.set_title(words.mathtext(VALIDATION.get(name, f"training {name}")))
+        figure = new_figure(8.6, 0.5 + height * len(bands))
+        grid = figure.add_gridspec(len(bands), COLUMNS)
+        for row, band in enumerate(bands):
+            wide = COLUMNS // max(len(other) for other in bands if _kind(other) == _kind(band))
+            for column, panel in enumerate(band):
+                if panel is None:
+                    continue
+                place = grid[row, column * wide : (column + 1) * wide]
+                axes = figure.add_subplot(place, sharey=leaders.get(panel.group))
+                leaders.setdefault(panel.group, axes)
+                _panel(axes, found, panel, encoding, drawn.setdefault(panel.group, []))
+                axes.set_title(words.mathtext(panel.title))
                 axes.set_xlabel("step")
-        legend(figure, encoding.handles())
+        for group, values in drawn.items():
+            if values:
+                log_axis(leaders[group].yaxis, min(values), max(values))
+        legend(figure, *encoding.handles())
         return export(figure)
 
 
-def _panel(axes: Any, found: list[Training], chosen: list[bool], column: str, encoding: Encoding) -> None:
-    drawn = []
-    for index, item in enumerate(found):
-        points = item.table[["step", column]].dropna()
-        points = points[points[column] > 0]
-        if not chosen[index] or not len(points):
+def _kind(band: list[Panel | None]) -> set[bool]:
+    """Whether a row shows training losses."""
+    return {panel.column == "loss" for panel in band if panel}
+
+
+def encoding_of(found: list[Training], groups: list[Variant]) -> Encoding:
+    """Looks and panels by what the trainings are, equal for all seeds of one."""
+    kinds = list({item.label: item.axes for item in found}.values())
+    encoding = encode(kinds, every=[*(group.axes for group in groups), *kinds])
+    places = [kinds.index(item.axes) for item in found]
+    panels = {
+        title: [index for index, place in enumerate(places) if place in chosen]
+        for title, chosen in encoding.panels.items()
+    }
+    looks = [encoding.looks[place] for place in places]
+    return replace(encoding, panels=panels, looks=looks)
+
+
+def _panel(axes: Any, found: list[Training], panel: Panel, encoding: Encoding, drawn: list[float]) -> None:
+    """drawn: gets the least and the greatest value."""
+    for index in panel.chosen:
+        item = found[index]
+        points = item.table[["step", panel.column]].dropna()
+        points = points[points[panel.column] > 0]
+        if not len(points):
             continue
-        drawn.append(points[column])
-        mark = {"marker": "o", "markersize": 2.2} if column in VALIDATION else {}
-        look = {"color": encoding.colours[index], "ls": encoding.dashes[index]}
-        axes.plot(points["step"], points[column], linewidth=1.0, alpha=0.85, **look, **mark)
+        drawn += [float(points[panel.column].min()), float(points[panel.column].max())]
+        look = encoding.looks[index].style()
+        look |= {"marker": "o", "markersize": 2.2, "markevery": 1} if panel.column in VALIDATION else {}
+        axes.plot(points["step"], points[panel.column], linewidth=1.0, alpha=0.85, **look)
         if item.divergence is not None:
-            axes.plot(points["step"].iloc[-1:], points[column].iloc[-1:], "x", color=look["color"], ms=7, mew=2)
+            axes.plot(points["step"].iloc[-1:], points[panel.column].iloc[-1:], "x", color=look["color"], ms=7, mew=2)
     axes.set_yscale("log")
-    if drawn:
-        values = pd.concat(drawn)
-        log_axis(axes.yaxis, float(values.min()), float(values.max()))

@@ -1,0 +1,82 @@
+"""Paired differences: two variants on the same images and, where they share a seed, the same noise.
+
+What both pay alike (hard images, loud noise) cancels, so a difference is known far better than either value.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from ddpm_bench.errors import UserError
+from ddpm_bench.store import Artifact
+
+if TYPE_CHECKING:
+    from ddpm_bench.records import ResultCell
+
+QUANTILE = 1.959963984540054
+"""97.5 % quantile of the standard normal distribution: intervals are means over many images."""
+
+
+@dataclass(frozen=True)
+class PairedDifference:
+    """first − second in bits/dim.
+
+    stderr: over the images as a sample of a population; stderr_noise: over the noise of the evaluation, the images held
+    fixed, None where it is unknown or the two have other noise (another seed, another chain); the interval is that
+    of the images, 95 %.
+    """
+
+    first: str
+    second: str
+    split: str
+    value: float
+    stderr: float
+    stderr_noise: float | None
+    num_images: int
+
+    @property
+    def interval(self) -> tuple[float, float]:
+        """The 95 % interval over images."""
+        half = QUANTILE * self.stderr
+        return self.value - half, self.value + half
+
+
+def paired_difference(first: ResultCell, second: ResultCell, split: str = "test") -> PairedDifference:
+    """The difference of the bits/dim of two cells, image by image.
+
+    Raises UserError when one has no likelihood of the split, or they were not evaluated on the same images.
+    """
+    import numpy as np
+
+    bounds = [_bound(cell, split) for cell in (first, second)]
+    chains = [(cell.axes["timesteps"], bound["timesteps"]) for cell, bound in zip((first, second), bounds, strict=True)]
+    if not np.array_equal(bounds[0]["indices"], bounds[1]["indices"]):
+        raise UserError(f"cells {first.id} and {second.id} were evaluated on different images of the {split} split")
+    difference = bounds[0]["per_image"].sum(1) - bounds[1]["per_image"].sum(1)
+    contrast = bounds[0]["noise"] - bounds[1]["noise"]
+    count = len(difference)
+    if count < 2:
+        raise UserError(f"the {split} split of cells {first.id} and {second.id} has one image: no error can be given")
+    noise = float(np.sqrt((contrast**2).sum())) / count
+    return PairedDifference(
+        first=first.id,
+        second=second.id,
+        split=split,
+        value=float(difference.mean()),
+        stderr=float(difference.std(ddof=1)) / math.sqrt(count),
+        stderr_noise=noise if first.seed == second.seed and chains[0] == chains[1] and math.isfinite(noise) else None,
+        num_images=count,
+    )
+
+
+def _bound(cell: ResultCell, split: str) -> dict[str, Any]:
+    import numpy as np
+
+    place = (cell.artifacts.get("likelihood") or {}).get(split)
+    if place is None:
+        raise UserError(f"cell {cell.id} has no likelihood of the {split} split (status {cell.status})")
+    artifact = Artifact(cell.runs / place)
+    arrays = {name: np.load(artifact.path / f"{name}.npy") for name in ("indices", "per_image", "noise")}
+    return {**arrays, "timesteps": artifact.spec["reverse"]["timesteps"]}
