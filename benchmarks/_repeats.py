@@ -30,8 +30,10 @@ from ddpm_bench.stages._model import Model, scale_to_network
 from ddpm_bench.store import Artifact, Store
 
 FULL, UNIFORM, PLAIN, CURVE, IMPORTANCE = (
-    "full", "uniform t", "importance, p_t alone", "importance without control variate", "importance",
+    "full", "uniform t", "importance, p_t alone", "importance without its control variate", "importance",
 )  # fmt: skip
+BUDGETS = (26, 50, 100)
+"""Network calls per image."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -172,10 +174,10 @@ class Trained:
         yield self.estimate(CURVE, estimator, without)
         yield self.estimate(PLAIN, Uniform(calls_per_image=0), scores)
 
-    def uniform(self, scores: Scores, budgets: tuple[int, ...]) -> Iterator[Estimated]:
+    def uniform(self, scores: Scores) -> Iterator[Estimated]:
         """The baseline with several numbers of calls: the larger ones go on from the smaller ones."""
         total = scores.first.shape[1] + scores.squared.shape[1]
-        for calls in budgets:
+        for calls in BUDGETS:
             kept = slice(calls - scores.first.shape[1])
             part = Scores(
                 replace(scores.draws, t=scores.draws.t[:, kept]), scores.first, scores.squared[:, kept],
@@ -184,11 +186,43 @@ class Trained:
             yield self.estimate(UNIFORM, Uniform(calls_per_image=calls), part)
 
 
+@dataclass(frozen=True, order=True)
+class Work:
+    """What one process estimates. suite: with `full`; num_images: the first ones, None for all; repeat: the number of
+    the draws, None for those of the pipeline; calls: of `importance`, 0 for the baseline at all its numbers of calls,
+    None for `full`."""
+
+    suite: str
+    calls: int | None
+    repeat: int | None
+    num_images: int | None
+
+    def run(self, runs: Path) -> list[Estimated]:
+        """In this process, on one core."""
+        torch.set_num_threads(1)
+        suite = importance_suite(self.suite, self.calls or BUDGETS[0])
+        trained = Trained(runs, self.suite if self.calls is None else suite, self.num_images)
+        if self.repeat is None:
+            found = list(trained.importance(trained.stored()))
+            check_against_pipeline(trained, found[0])
+            return found
+        if self.calls is None:
+            return [trained.estimate(FULL, Full(), trained.score(Full(), self.repeat))]
+        if self.calls == 0:
+            return list(trained.uniform(trained.score(Uniform(calls_per_image=max(BUDGETS)), self.repeat)))
+        return list(trained.importance(trained.score(Importance(calls_per_image=self.calls), self.repeat)))
+
+
+def importance_suite(suite: str, calls: int) -> str:
+    """The name of a suite with `importance` at some calls per image."""
+    return f"{suite}_importance_{calls}"
+
+
 def check_against_pipeline(trained: Trained, estimated: Estimated) -> None:
     """Raises where bits/dim of the pipeline's own draws, put together here, is not what the pipeline says."""
     for name, likelihood in trained.likelihoods.items():
-        pairs = {"per_image": estimated.value[name], "noise": estimated.contrast[name]}
-        for file, here in pairs.items():
+        for file, here in {"per_image": estimated.value[name], "noise": estimated.contrast[name]}.items():
             there = np.load(likelihood.path / f"{file}.npy")
+            # Both in float64, of about 4 bits/dim in sums of up to 100 terms of size 1/p_t.
             there = there.sum(1) if there.ndim == 2 else there
             np.testing.assert_allclose(here, there, rtol=0, atol=1e-9, err_msg=f"{file} of {name}")

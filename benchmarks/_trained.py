@@ -10,6 +10,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import ddpm_bench as db
+from benchmarks._repeats import BUDGETS, importance_suite
 from ddpm_bench import records
 from ddpm_bench.executors import Job, make_job
 from ddpm_bench.executors.local import LocalExecutor, make_workers
@@ -65,20 +66,20 @@ SUITES = {
 """Folder of the data set → what its suite says; the images have N·D = 19 200 and 153 600 dimensions."""
 
 
-def suites(runs: Path, budgets: tuple[int, ...]) -> Iterator[Suite]:
+def suites(runs: Path) -> Iterator[Suite]:
     """For each data set the suite with `full`, then those with `importance`, which share its training."""
     for name, fields in SUITES.items():
         file = runs / f"{name}.toml"
         write_text(file, SUITE.format(name=name, **fields))
         yield db.load_suite(file)
-        for calls in budgets:
+        for calls in BUDGETS:
             estimator = f'evaluation.estimator={{name="importance", calls_per_image={calls}}}'
-            yield db.load_suite(file, overrides=(estimator,), name=f"{name}_{calls}")
+            yield db.load_suite(file, overrides=(estimator,), name=importance_suite(name, calls))
 
 
-def train_and_evaluate(runs: Path, budgets: tuple[int, ...]) -> None:
+def train_and_evaluate(runs: Path) -> None:
     """Whatever is missing of the trainings and likelihoods of all suites, then their results.json."""
-    found = list(suites(runs, budgets))
+    found = list(suites(runs))
     plans = [db.plan(suite, runs=runs) for suite in found]
     if any(plan.info is None for plan in plans):
         _execute(runs, [Job("data", list({plan.data.key: plan.data for plan in plans if plan.info is None}.values()))])

@@ -63,7 +63,8 @@ class Collector:
             "variant": cell["variant"],
             "status": status, "reason": reason, "train_key": cell.get("train"),
             "shares_training_with": [i for i in self._sharing.get(cell.get("train", ""), []) if i != cell["id"]],
-            "artifacts": self._artifacts(cell), "log": None, "training": None, "network_calls": None, "metrics": {}, "timings": {},
+            "artifacts": self._artifacts(cell), "log": None, "training": None,
+            "network_calls": None, "fit": None, "metrics": {}, "timings": {},
         }  # fmt: skip
         if status == "illegal":
             return record
@@ -80,6 +81,7 @@ class Collector:
             record["timings"] = {name: timings.get(name) for name in ("train_seconds", "images_per_second")}
             chunks = [self.artifact("sample", key) for key in cell["samples"]]
             record["network_calls"] = self._network_calls(cell)
+            record["fit"] = self._fit(cell)
             record["timings"]["sample_seconds"] = sum(c.manifest["timings"]["seconds"] for c in chunks if c) or None
         record["metrics"] = self._metrics(cell, status, reason)
         return record
@@ -134,6 +136,12 @@ class Collector:
             "likelihood": {split: place("likelihood", key) for split, key in cell["likelihood"].items()},
             "samples": [found for key in cell["samples"] if (found := place("sample", key))],
         }
+
+    def _fit(self, cell: dict[str, Any]) -> dict[str, Any] | None:
+        """What the cell's σ² was fitted to, {"split": …, "num_images": …}; None where it is not fitted, or not yet."""
+        fits = [key for key in cell["fit"] if self.plan["tasks"][key]["stage"] == "fit"]
+        artifact = self.artifact("fit", fits[0]) if fits else None
+        return artifact.manifest["info"] if artifact else None
 
     def _network_calls(self, cell: dict[str, Any]) -> dict[str, int]:
         """Calls of the network behind the cell's likelihood (fits included) and its samples, as far as they are made;

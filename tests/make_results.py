@@ -76,13 +76,11 @@ def estimate(value: float | None, stderr: float | None, num: int, protocol: dict
 def likelihood_protocol(split: str, axes: dict[str, str]) -> dict[str, Any]:
     """What two bits/dim must share."""
     steps = axes["sampling_steps"]
-    found = {
-        "split": split, "images": SPLITS[split], "estimator": "full", "decoder": "exact", "levels": LEVELS,
+    return {
+        "split": split, "images": SPLITS[split], "estimator": {"name": "full"}, "decoder": "exact", "levels": LEVELS,
         "first_step": "beta_tilde_2", "thresholding": "clip", "weights": "ema", "standard_error": "over images",
-        "calls_per_image": T + 1 if steps == "all" else int(steps) + 1,
         "sampling_steps": steps if steps == "all" else int(steps),
     }  # fmt: skip
-    return found | ({"variance_fitted_on": "144 validation images"} if axes["variance"] == "optimal" else {})
 
 
 def quality_protocol(split: str, steps: str = "all") -> dict[str, Any]:
@@ -208,7 +206,7 @@ class Writer:
             "shares_training_with": [], "artifacts": {}, "log": f"logs/train/{trained}.jsonl",
             "training": {"num_parameters": 181_234, "steps": self.steps, "num_train_images": 1293,
                          "clipped_share": None, "divergence": None},
-            "network_calls": None, "metrics": {}, "timings": {},
+            "network_calls": None, "fit": None, "metrics": {}, "timings": {},
         }  # fmt: skip
         if status == "illegal":
             return found | {"reason": illegal(axes), "train_key": None, "log": None, "training": None}
@@ -233,6 +231,7 @@ class Writer:
             "likelihood": (calls + 1) * sum(SPLITS[split] for split in self.splits),
             "sample": 360 * calls,
         }
+        found["fit"] = {"split": "validation", "num_images": 144} if axes["variance"] == "optimal" else None
         tables = self.tables(axes, trained)
         found["metrics"] = metrics(tables, axes, np.random.default_rng([int(trained[:8], 16), 1]))
         for split, table in tables.items():

@@ -120,6 +120,18 @@ def log_bin_probability(level: int, mean: float, sigma2: float, levels: int) -> 
     return float(math.log(total) - peak**2 / 2 - 0.5 * math.log(2 * math.pi))
 
 
+def log_bin_probability_tanh(level: int, mean: float, sigma2: float, levels: int) -> float:
+    """The same as published code has it: Φ(z) ≈ ½ [1 + tanh(√(2/π) (z + 0.044715 z³))], no bin below 1e-12."""
+
+    def phi(z: float) -> float:
+        return 0.5 * (1 + math.tanh(math.sqrt(2 / math.pi) * (z + 0.044715 * z**3)))
+
+    centre, half, sigma = 2 * level / (levels - 1) - 1, 1 / (levels - 1), math.sqrt(sigma2)
+    high = 1.0 if level == levels - 1 else phi((centre + half - mean) / sigma)
+    low = 0.0 if level == 0 else phi((centre - half - mean) / sigma)
+    return math.log(max(high - low, 1e-12))
+
+
 def gaussian_law(gains: list[float], shifts: list[float], sigma2: list[float]) -> tuple[float, float]:
     """Mean and variance of x_0 from x_T ~ N(0, 1) and x_{t−1} = g_t x_t + h_t + σ_t z, no noise at the last step."""
     mean, variance = 0.0, 1.0

@@ -181,7 +181,7 @@ def test_every_shipped_suite_loads(path: Path) -> None:
     suite = db.load_suite(path)
     assert suite.name == path.stem
     assert suite.cells
-    assert all(cell.reason is None for cell in suite.cells)
+    assert suite.on_illegal == "skip" or all(cell.reason is None for cell in suite.cells)
 
 
 class TestMakefile:

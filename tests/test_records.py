@@ -140,6 +140,7 @@ def test_results_json(finished_tiny: FinishedRun) -> None:
         assert (record["status"], record["reason"]) == ("done", None)
         assert record["training"]["steps"] == 40
         assert record["training"]["divergence"] is None
+        assert record["fit"] is None  # of β and β̃
         places = [
             record["artifacts"]["train"],
             *record["artifacts"]["samples"],

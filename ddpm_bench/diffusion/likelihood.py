@@ -56,9 +56,7 @@ def mean_cost(process: Process, log_sigma2: Tensor, squared_error: Tensor) -> Te
     return cost
 
 
-def decoder_nll(
-    target: Tensor, mean: Tensor, log_sigma2: Tensor, levels: int | None, decoder: str = "exact"
-) -> Tensor:
+def decoder_nll(target: Tensor, mean: Tensor, log_sigma2: Tensor, levels: int | None, decoder: str = "exact") -> Tensor:
     """L_0 = −ln p_θ(x_0 | x_1), summed over dimensions, nats, [B].
 
     target: integer levels 0…K−1, or real values where levels is None (then the density decoder); mean: μ_θ(x_1, 1),

@@ -65,7 +65,7 @@ def _fitted_on(cell: dict[str, Any], split: str) -> bool:
     record = cell["metrics"].get(f"bits_per_dim_{split}")
     if cell["status"] != "done" or record is None or record["value"] is None:
         return False
-    return record["protocol"].get("variance_fitted_on") == f"{record['num_samples']} {split} images"
+    return bool(cell["fit"] == {"split": split, "num_images": record["num_samples"]})
 
 
 def _only_variance_differs(cell: dict[str, Any], other: dict[str, Any]) -> bool:

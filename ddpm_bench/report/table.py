@@ -8,6 +8,7 @@ from __future__ import annotations
 import json
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 from ddpm_bench.report import words
@@ -77,17 +78,17 @@ class Table:
     baselines: list[Row]
     references: list[dict[str, Any]]
 
-    @property
+    @cached_property
     def legal_rows(self) -> list[Row]:
         """The rows of variants that could be run: the page lists the others apart."""
         return [row for row in self.rows if not row.variant or not is_illegal(row.variant)]
 
-    @property
+    @cached_property
     def kinds(self) -> set[str]:
         """Which errors the table shows: "t", "stderr"."""
         return {entry.summary.kind for row in self.rows for entry in row.entries if entry and entry.summary.kind}
 
-    @property
+    @cached_property
     def footnotes(self) -> dict[str, str]:
         """Reason → letter, for missing values of variants that finished all the same."""
         reasons = [
@@ -98,12 +99,12 @@ class Table:
         ]
         return {reason: chr(ord("a") + index) for index, reason in enumerate(dict.fromkeys(reasons))}
 
-    @property
+    @cached_property
     def vacuous(self) -> bool:
         """Whether some bound is above the uniform code."""
         return any(entry.mark == VACUOUS for row in self.rows for entry in row.entries if entry)
 
-    @property
+    @cached_property
     def error_widths(self) -> list[int]:
         """For each column the characters of its longest error: numbers then stand under each other."""
         widths = []
@@ -117,12 +118,12 @@ class Table:
             widths.append(longest)
         return widths
 
-    @property
+    @cached_property
     def any_bold(self) -> bool:
         """Whether some column has a significant difference."""
         return any(entry.bold for row in self.rows for entry in row.entries if entry)
 
-    @property
+    @cached_property
     def with_published(self) -> list[bool]:
         """For each column, whether a reference stands beside a value of it."""
         return [

@@ -153,9 +153,7 @@ def variants(view: ResultsView) -> list[Variant]:
 
 
 FOLLOWS = {
-    "variance_fitted_on": ("variance",),
     "first_step": ("variance",),
-    "calls_per_image": ("timesteps", "sampling_steps"),
     "sampling_steps": ("timesteps",),
 }
 """Entries of a protocol that differ as a matter of course where one of these axes varies."""

@@ -111,7 +111,7 @@ class TestWithAFinishedRun:
             "  x₀, σ²=β, cosine, L_simple: steps: 40 → 60\n"
         ) in answer.out
         assert re.search(r"^time: about .* on one worker, as measured on this machine$", answer.out, re.MULTILINE)
-        # 2 trainings go on from 40 to 60 steps of 16 images; 2 scores of 24 images at T = 10 steps, the first one twice,
+        # 2 trainings go on from 40 to 60 steps of 16 images; 2 scores of 24 images at 10 steps, the first one twice,
         # and 4 times 20 samples
         assert "640 training images, 1,328 network calls" in " ".join(answer.out.split())
 

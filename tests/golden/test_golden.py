@@ -69,8 +69,9 @@ def test_pipeline(tmp_path: Path) -> None:
 
 def test_the_terms_add_up() -> None:
     for estimates in stored("numbers.json")["pipeline"].values():
-        total = estimates.pop("bits_per_dim")
-        assert sum(estimates.values()) == pytest.approx(total, abs=1e-12)  # five float64 of size 4: 5 · 4 · 1.1e-16
+        terms = [estimates[f"bits_per_dim_{name}"] for name in ("l_0", "mean_cost", "variance_cost", "l_T")]
+        # Five float64 of size 4: 5 · 4 · 1.1e-16.
+        assert sum(terms) == pytest.approx(estimates["bits_per_dim"], abs=1e-12)
 
 
 def test_rewriting_prints_old_and_new(

@@ -33,6 +33,12 @@ VARIANTS = {
     "cosine, s = 0.01": ("diffusion.schedule={name = 'cosine', s = 0.01}",),
     "L_vlb": ("diffusion.loss=vlb",),
     "L_simple with SNR weighting": ("diffusion.loss={name = 'simple', weighting = 'snr'}",),
+    "L_vlb by second moment": ("diffusion.loss={name = 'vlb', time_sampling = 'loss_second_moment'}",),
+    "L_simple with min-SNR weighting": ("diffusion.loss={name = 'simple', weighting = 'min_snr'}",),
+    "L_hybrid": ("diffusion.loss=hybrid", "matrix.variance=['learned_range']"),
+    "scaled_linear": ("diffusion.schedule=scaled_linear",),
+    "sigmoid": ("diffusion.schedule=sigmoid",),
+    "constant": ("diffusion.schedule={name = 'constant', beta = 0.05}",),
     "seed 1": ("matrix.seed=[1]",),
     "adamw, clipped, bfloat16": (
         "training.optimizer=adamw", "training.weight_decay=0.01", "training.gradient_clip=1.0",
@@ -72,6 +78,15 @@ def keys(runs: Path) -> dict[str, str]:
             found[f"{name}: quality {metric}"] = cell.quality[metric].key
     for baseline in plan.baselines:
         found[f"baseline of {baseline.metric}: {baseline.name or 'codes'}"] = baseline.task.key
+    (fitted,) = decoded_plan(runs, "matrix.prediction=['epsilon']", "matrix.variance=['optimal']").cells
+    found["optimal: score of the fit, chunk 0"] = fitted.fit_scores[0].key
+    assert fitted.fit is not None
+    found["optimal: fit"] = fitted.fit.key
+    found["optimal: likelihood"] = fitted.likelihood["test"].key
+    found["optimal: sample, chunk 0"] = fitted.samples[0].key
+    sampled = decoded_plan(runs, "evaluation.estimator={name = 'importance', calls_per_image = 20}").cells[0]
+    found["importance: spectrum"] = sampled.score["test"][0].inputs["spectrum"][1]
+    found["importance: score, chunk 0"] = sampled.score["test"][0].key
     for name, overrides in VARIANTS.items():
         found[f"training with {name}"] = decoded_plan(runs, *overrides).cells[0].train.key
     return found
@@ -80,7 +95,7 @@ def keys(runs: Path) -> dict[str, str]:
 def tables() -> dict[str, dict[str, dict[str, float]]]:
     """Schedule → quantity → {t: value} at T = 1000."""
     found: dict[str, Any] = {}
-    for name in ("linear", "cosine"):
+    for name in ("linear", "cosine", "scaled_linear", "sigmoid"):
         process = registry.get("schedules", name)().process(1000)
         quantities = {table: getattr(process, table) for table in TABLES}
         t = torch.arange(1000)

@@ -167,6 +167,24 @@ def test_data_without_levels_have_no_distortion(tmp_path: Path):
     assert rate_distortion.draw(view, legal(view)) is None
 
 
+def test_a_chain_of_one_step_and_a_negative_density(tmp_path: Path):
+    """A single row has no width in log SNR; L_0 of a density decoder may be negative, which leaves no shares."""
+    Writer(tmp_path, 4, 2).write()
+    view = ResultsView(tmp_path, "digits_ablation")
+    groups = legal(view)
+    whole = view.timestep_kl
+    view.__dict__["timestep_kl"] = whole[whole["t"] == 1]
+    for cell in view.cells:
+        cell["axes"]["timesteps"] = "1"
+    assert log_snr_kl.draw(view, groups) is None
+    assert variance_range.draw(view, groups) is None
+    assert len(drawn(share, view, groups).data) == 1
+    view = ResultsView(tmp_path, "digits_ablation")
+    view.__dict__["timestep_kl"] = whole.assign(kl=whole["kl"].where(whole["t"] > 1, -1.5))
+    assert share.draw(view, groups) is None
+    assert len(drawn(timestep_kl, view, groups).data) == 100
+
+
 def test_positions_of_the_variance_are_those_of_head_and_fit(many: ResultsView):
     drawing = drawn(variance_range, many)
     shown = [group for group in legal(many) if group.label in drawing.data]
@@ -281,7 +299,7 @@ def test_an_ordering_that_does_not_hold_is_said_to_fail(tmp_path: Path):
 def test_a_fit_on_other_images_promises_nothing(tmp_path: Path):
     folder = Writer(tmp_path, 30, 2, matrix="steps").write()
     text = (folder / "results.json").read_text(encoding="utf-8")
-    (folder / "results.json").write_text(text.replace("144 validation images", "100 validation images"), "utf-8")
+    (folder / "results.json").write_text(text.replace('"num_images": 144', '"num_images": 100'), "utf-8")
     view = ResultsView(tmp_path, "digits_steps")
     assert not any("fitted" in sentence for sentence in orderings.sentences(view))
 

@@ -250,6 +250,16 @@ def test_sixteen_variants_render_in_time(tmp_path: Path):
     assert time.process_time() - start < 20
 
 
+@pytest.mark.slow
+def test_ninety_six_cells_render_in_time_and_size(tmp_path: Path):
+    """56 variants in all figures and 40 illegal ones: 12 s of processor time on a slow core, 3 MB."""
+    Writer(tmp_path, 96, 1, matrix="variants").write()
+    start = time.process_time()
+    page = build(tmp_path, "digits_variants", tmp_path / "out")
+    assert time.process_time() - start < 40
+    assert page.stat().st_size < 10e6
+
+
 def test_a_browser_renders_it_without_complaint(example: Example, tmp_path: Path):
     """The policy refuses nothing, and the script runs: it uncovers the filter."""
     browser = shutil.which("chromium") or shutil.which("google-chrome") or shutil.which("chromium-browser")

@@ -207,3 +207,25 @@ def test_a_short_chain_is_sampled_several_times(tmp_path: Path) -> None:
     for name in ("", "_mean_cost"):
         combined = math.hypot(full[name]["stderr_noise"], few[name]["stderr_noise"])
         assert abs(full[name]["value"] - few[name]["value"]) < 4 * combined
+
+
+def test_chunks_are_one_sample(tmp_path: Path) -> None:
+    """The corrections are fitted over all images: the bound of an image depends on the others, its draws do not."""
+    bench = Bench(tmp_path)
+    data = data_of(bench, LAW, train=400, test=IMAGES + 12)
+    model = bench.model(data, training(timesteps=T, network=ClosedForm(relative_error=0.003)))
+    scores = bench.score(model, data, estimator=SAMPLED)
+    assert [len(np.load(score.path / "t.npy")) for score in scores] == [IMAGES, 12]
+    full, few = (estimates(bench.likelihood(model, data, fixed(), estimator=e))[""] for e in (None, SAMPLED))
+    assert few["num_samples"] == full["num_samples"] == IMAGES + 12
+    assert abs(full["value"] - few["value"]) < 4 * math.hypot(full["stderr_noise"], few["stderr_noise"])
+
+
+def test_splits_have_steps_of_their_own(tmp_path: Path) -> None:
+    bench = Bench(tmp_path)
+    model, data = gaussian(bench)
+    t = [
+        np.load(bench.score(model, data, split=split, estimator=SAMPLED)[0].path / "t.npy")[:100]
+        for split in ("test", "validation")
+    ]
+    assert np.mean(t[0] == t[1]) < 0.2

@@ -20,7 +20,7 @@ from ddpm_bench.registry import get
 from ddpm_bench.spec import Reverse
 from ddpm_bench.stages import _model
 from ddpm_bench.store import Artifact
-from tests.oracles import Chain
+from tests.oracles import Chain, log_bin_probability_tanh
 from tests.stages.slow_bound import SlowBound, Table, Terms, later_contrast
 from tests.stages.slow_chain import call, full_chain, kept_chain, score_noise, sigma2
 from tests.stages.workbench import Bench, network, reverse, table, training, with_head
@@ -96,14 +96,16 @@ class Case:
                 slack = 1e-6 if name == "l_0" and used.variance.name == "optimal" else 1e-12
                 want = in_bits(terms.bound[name], x_0)
                 assert value == pytest.approx(want, rel=1e-6 if exact else 5e-4, abs=slack), (name, used)
-        later = np.array([np.add(terms.variance, terms.mean) for terms in images])
-        first = np.array([(terms.l_0[0] - terms.l_0[1]) / 2 for terms in images])
-        contrast = np.array([in_bits(value, x_0) for value in first + np.array(later_contrast(later))])
+        contrasts, record = _contrasts(images, used), estimates(found)
         # A contrast is a difference of terms: its error is that of the terms.
-        size = in_bits(max(max(np.abs(later).max(initial=0), max(map(abs, terms.l_0))) for terms in images), x_0)
-        np.testing.assert_allclose(noise, contrast, rtol=0, atol=5e-4 * size)
-        record = estimates(found)
-        assert record[""]["stderr_noise"] == pytest.approx(math.sqrt(sum(c * c for c in noise)) / IMAGES, rel=1e-9)
+        terms_of_all = [
+            value for terms in images for value in (*terms.l_0, *terms.perfect, *terms.mean, *terms.variance)
+        ]
+        slack = 5e-4 * in_bits(max(map(abs, terms_of_all)), x_0)
+        np.testing.assert_allclose(noise, [in_bits(value, x_0) for value in contrasts[""]], rtol=0, atol=slack)
+        for name, nats in contrasts.items():
+            error = in_bits(math.sqrt(sum(value**2 for value in nats)), x_0) / IMAGES
+            assert record[name]["stderr_noise"] == pytest.approx(error, rel=5e-4, abs=slack), (name, used)
         network_part = np.mean([in_bits(terms.network, x_0) for terms in images])
         l_0 = np.mean([in_bits(terms.bound["l_0"], x_0) for terms in images])
         assert record["_network"]["value"] == pytest.approx(network_part, rel=5e-4, abs=5e-4 * l_0)
@@ -143,6 +145,20 @@ class Case:
                 # a standard error is a difference of numbers of size one, or of the term itself.
                 slack = 5e-4 * max(kl[i], 1e-9) if name == "stderr" else 5e-4 if name in ("log_sigma2", "head") else 0
                 assert row[name] == pytest.approx(value, rel=5e-4, abs=slack), (name, row["t"], used)
+
+
+def _contrasts(images: list[Terms], used: Reverse) -> dict[str, np.ndarray]:
+    """Ending of the result → the noise contrast of each image in nats; only a head's variance cost has noise."""
+    l_0 = np.array([(terms.l_0[0] - terms.l_0[1]) / 2 for terms in images])
+    perfect = np.array([(terms.perfect[0] - terms.perfect[1]) / 2 for terms in images])
+    mean, variance = (
+        np.array(later_contrast(np.array([getattr(terms, name) for terms in images]))) for name in ("mean", "variance")
+    )
+    variance = variance if used.variance.name == "learned_range" else np.zeros(IMAGES)
+    return {
+        "": l_0 + mean + variance, "_l_0": l_0, "_mean_cost": mean, "_variance_cost": variance,
+        "_l_T": np.zeros(IMAGES), "_network": l_0 - perfect + mean,
+    }  # fmt: skip
 
 
 def combinations() -> Iterator[Reverse]:
@@ -346,20 +362,11 @@ def test_the_decoder_is_the_one_asked_for(ready: tuple[Bench, Artifact, Artifact
     )
     assert np.array_equal(exact[:, 1:], tanh[:, 1:])
     means = np.load(bench.score(model, data)[0].path / "x_0_first.npy").astype(np.float64).clip(-1, 1)
-    sigma = math.sqrt(full_chain("cosine", T).posterior_variance[1])
-
-    def phi(z: float) -> float:
-        return 0.5 * (1 + math.tanh(math.sqrt(2 / math.pi) * (z + 0.044715 * z**3)))
-
-    def bits(level: int, mean: float) -> float:
-        x = level / 8 - 1
-        high = 1.0 if level == 16 else phi((x + 1 / 16 - mean) / sigma)
-        low = 0.0 if level == 0 else phi((x - 1 / 16 - mean) / sigma)
-        return -math.log2(max(high - low, 1e-12))
-
+    sigma2_1 = full_chain("cosine", T).posterior_variance[1]
     for row, image, levels in zip(tanh, means, np.load(data.path / "test.npy"), strict=True):
-        draws = [[bits(int(v), float(m)) for v, m in zip(levels.flat, draw.flat, strict=True)] for draw in image]
-        assert row[0] == pytest.approx(np.mean(draws), rel=1e-9)
+        pairs = [(int(v), float(m)) for draw in image for v, m in zip(levels.flat, draw.flat, strict=True)]
+        nats = -np.mean([log_bin_probability_tanh(*pair, sigma2_1, 17) for pair in pairs])
+        assert row[0] == pytest.approx(nats / math.log(2), rel=1e-9)
     assert np.abs(tanh[:, 0] / exact[:, 0] - 1).min() > 1e-6  # and the two are not the same
 
 

@@ -15,6 +15,8 @@ from typing import Any
 import matplotlib
 import pandas as pd
 from matplotlib.axis import Axis
+from matplotlib.backends.backend_pdf import FigureCanvasPdf
+from matplotlib.backends.backend_svg import FigureCanvasSVG
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.ticker import FuncFormatter, LogLocator, NullLocator
@@ -105,8 +107,8 @@ def legend(figure: Figure, *parts: Sequence[Any], per_row: int = 6) -> None:
 def log_axis(axis: Axis, low: float, high: float) -> None:
     """Ticks in plain numbers on a logarithmic axis: finer the shorter the range from low to high."""
     decades = math.log10(high / low) if high > low > 0 else 0.0
-    steps = (1.0,) if decades >= 2 else (1.0, 2.0, 5.0) if decades >= 1.2 else (1.0, 1.5, 2.0, 3.0, 5.0, 7.0)
-    steps = steps if decades >= 0.7 else (1.0, 1.5, 2.0, 3.0, 4.0, 5.0, 6.0, 8.0)
+    fine = {0.7: "1 1.5 2 3 4 5 6 8", 1.2: "1 1.5 2 3 5 7", 2.0: "1 2 5", math.inf: "1"}
+    steps = [float(step) for step in next(text for bound, text in fine.items() if decades < bound).split()]
     axis.set_major_locator(LogLocator(subs=steps, numticks=8))
     axis.set_minor_locator(NullLocator())
     plain = math.log10(low) > -4 and math.log10(high) < 4
@@ -129,9 +131,10 @@ def new_figure(width: float, height: float) -> Figure:
 def export(figure: Figure) -> tuple[str, bytes]:
     """The figure as (clean SVG, PDF), equal bytes for equal input."""
     svg, pdf = io.StringIO(), io.BytesIO()
-    figure.savefig(svg, format="svg", metadata={"Date": None})
-    figure.set_layout_engine("none")  # the layout is made: not once more for the second file
-    figure.savefig(pdf, format="pdf", metadata={"CreationDate": None, "Creator": None, "Producer": None})
+    # Each file is drawn once, and the layout made for the first one; savefig would draw every figure four times.
+    FigureCanvasSVG(figure).print_svg(svg, metadata={"Date": None})
+    figure.set_layout_engine("none")
+    FigureCanvasPdf(figure).print_pdf(pdf, metadata={"CreationDate": None, "Creator": None, "Producer": None})
     return clean_svg(svg.getvalue()), pdf.getvalue()
 
 

@@ -126,27 +126,24 @@ class Panel:
 def bands_of(
     found: list[Training], measured: list[str], units: list[str], encoding: Encoding
 ) -> list[list[Panel | None]]:
-    """The rows of panels: for each validation metric those of the encoding, then each unit of the training loss, split
-    in the same way where its lines are many."""
-    several = len(encoding.panels) > 1
-    told = [name for name in encoding.panel_axes if name not in ("prediction", "loss")]  # the unit tells these
-    bands: list[list[Panel | None]] = []
-    for name in measured:
-        title = VALIDATION[name]
-        panels = [
-            [
-                label and Panel(title=f"{title}, {label}", column=name, group=name, chosen=encoding.panels[label])
-                for label in row
-            ]
-            for row in encoding.rows
-        ]
-        if several:
-            bands += panels
-        else:
-            every = Panel(title=title, column=name, group=name, chosen=list(range(len(found))))
-            bands = [[*(bands[0] if bands else []), every]]
+    """The rows of panels: for each validation metric those of the encoding (one panel each stand beside each other),
+    then each unit of the training loss, split by what else the encoding's panels stand for."""
+
+    def validation(name: str, label: str) -> Panel:
+        title = ", ".join(filter(None, [VALIDATION[name], label]))
+        return Panel(title=title, column=name, group=name, chosen=encoding.panels[label])
+
+    bands: list[list[Panel | None]] = [
+        [None if label is None else validation(name, label) for label in row]
+        for name in measured
+        for row in encoding.rows
+    ]
+    if len(encoding.panels) == 1 and bands:
+        bands = [[panel for band in bands for panel in band]]
     losses: list[Panel | None] = []
     for unit in units:
+        named = ("prediction", "loss") if " of " in unit else ("loss",)  # by the unit itself
+        told = [name for name in encoding.panel_axes if name not in named]
         parts: dict[str, list[int]] = {}
         for index, item in enumerate(found):
             if item.unit == unit:

@@ -68,6 +68,8 @@ def draw_lines(
                 first_x = first_x or axes
                 bottom[column] = axes
                 _panel(axes, encoding, encoding.panels[title], item)
+                if title == [shown for shown in row if shown is not None][-1]:
+                    _name_levels(axes, item)
                 if beside or item is quantities[0]:
                     axes.set_title(words.mathtext(item.label if beside else title))
                 if column == 0 and not beside:
@@ -86,12 +88,8 @@ def draw_lines(
 
 
 def _panel(axes: Any, encoding: Encoding, chosen: list[int], item: Quantity) -> None:
-    for level, label in item.levels:
+    for level, _ in item.levels:
         axes.axhline(level, color=FAINT, linewidth=0.8, zorder=1)
-        axes.annotate(
-            words.mathtext(label), (1, level), xycoords=("axes fraction", "data"), xytext=(-2, 2), fontsize=7.5,
-            textcoords="offset points", ha="right", color=FAINT,
-        )  # fmt: skip
     for index in chosen:
         line = item.lines[index].dropna()
         line = line[line > 0] if item.log else line
@@ -105,6 +103,15 @@ def _panel(axes: Any, encoding: Encoding, chosen: list[int], item: Quantity) -> 
         if item.errors is not None:
             bars = item.errors[index].reindex(joined.index)
             axes.errorbar(joined.index, joined, bars, fmt="none", ecolor=look["color"], elinewidth=0.9, capsize=2)
+
+
+def _name_levels(axes: Any, item: Quantity) -> None:
+    """The names of the reference lines, to the right of the last panel of a row."""
+    for level, label in item.levels:
+        axes.annotate(
+            words.mathtext(label), (1, level), xycoords=("axes fraction", "data"), xytext=(4, 0), fontsize=8,
+            textcoords="offset points", va="center", annotation_clip=False,
+        )  # fmt: skip
 
 
 def _scale_y(axes: Any, item: Quantity) -> None:

@@ -21,6 +21,7 @@ REST = 0.005
 def draw(view: ResultsView, groups: list[Variant]) -> Drawing | None:
     """The density of the bound and the ε-MSE, one line each for a variant; schedules share a panel."""
     tables = over(log_snr_table(view), groups, "log_snr")
+    tables = {key: table for key, table in tables.items() if table["kl_density"].notna().any()}
     shown = [group for group in groups if group.key in tables]
     if not shown:
         return None
@@ -38,10 +39,11 @@ def draw(view: ResultsView, groups: list[Variant]) -> Drawing | None:
     middle = [float(line[line.index <= 0].sum() / line.sum()) for line in density if line.sum() > 0]
     caption = (
         "What each unit of log SNR costs on the test split: L_{t−1} divided by the step's width in log SNR, as means "
-        f"over intervals of {GRID_STEP:g}, so that the area under a line is the sum of its L_{{t−1}}. With many steps "
-        "and σ²=β̃ it is half the ε-MSE over ln 2 whatever the schedule; what a line has above that is the price of few "
-        "steps or of another σ². Clean images are on the right. L_0 and L_T have no width and are not in it. Below log "
-        f"SNR {words.number(start, 1)} lies less than {100 * REST:g} % of every line's area: not drawn."
+        f"over intervals of {GRID_STEP:g}, so that the integral of a line (here on a logarithmic scale) is the sum of "
+        "its L_{t−1}. With many steps and σ²=β̃ it is half the ε-MSE over ln 2 whatever the schedule; what a line has "
+        "above that is the price of few steps or of another σ². Clean images are on the right. L_0 and L_T have no "
+        f"width and are not in it. Below log SNR {words.number(start, 1)} lies less than {100 * REST:g} % of every "
+        "line's integral: not drawn."
     )
     if shared:
         caption += " Variants that share a training share its ε-MSE, drawn once."
@@ -49,7 +51,7 @@ def draw(view: ResultsView, groups: list[Variant]) -> Drawing | None:
         f"Lines of {words.count(len(shown), 'variant')} in {words.count(len(encoding.panels), 'panel')}, twice."
     )
     if middle:
-        alternative += f" On average {100 * sum(middle) / len(middle):.0f} % of the area lies at log SNR ≤ 0."
+        alternative += f" On average {100 * sum(middle) / len(middle):.0f} % of the integral lies at log SNR ≤ 0."
     columns = {
         f"{name} of {group.label}": tables[group.key][name] for group in shown for name in ("kl_density", "epsilon_mse")
     }

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pandas as pd
 
+from ddpm_bench.log_snr import chain_length
 from ddpm_bench.report import words
 from ddpm_bench.report.figures import Drawing
 from ddpm_bench.report.figures.encoding import encode
@@ -19,7 +20,7 @@ def draw(view: ResultsView, groups: list[Variant]) -> Drawing | None:
     series = {key: table["kl"].dropna() for key, table in over(view.timestep_kl, groups, "t").items()}
     shares = {}
     for group in groups:
-        if group.key in series:
+        if group.key in series and (series[group.key] >= 0).all():  # a density decoder's L_0 may be negative
             paid = series[group.key].cumsum()
             shares[group.key] = 100 * paid / (paid.iloc[-1] + _prior(group))
     shown = [group for group in groups if group.key in shares]
@@ -29,19 +30,23 @@ def draw(view: ResultsView, groups: list[Variant]) -> Drawing | None:
     lines = [shares[group.key] for group in shown]
     quantity = Quantity(label="% of bits/dim", lines=lines, height=2.2, limits=(0, 102))
     svg, pdf = draw_lines(encoding, [quantity], "t", log_x=True)
-    half = {group.label: int(line.index[line >= 50][0]) for group, line in zip(shown, lines, strict=True)}
+    half = {
+        group.label: int(line.index[line >= line.iloc[-1] / 2][0]) for group, line in zip(shown, lines, strict=True)
+    }
     first, last = min(half, key=lambda label: half[label]), max(half, key=lambda label: half[label])
     caption = (
         "Share of bits/dim (test split) that the steps up to t have: it begins with the share of L_0 at t = 1; what it "
-        f"lacks of 100 % at the end is L_T. Half of the bound lies at t ≤ {half[first]}"
+        f"lacks of 100 % at the end is L_T. Half of the rest lies at t ≤ {half[first]}"
     )
     caption += f" ({first}) up to t ≤ {half[last]} ({last})." if half[first] < half[last] else " for every variant."
+    if any(len(line) < chain_length(group.cells[0]["axes"]) for group, line in zip(shown, lines, strict=True)):
+        caption += " Steps that were not evaluated are missing from the sums."
     return Drawing(
         name="share",
         title="Share of the bound up to each timestep",
         caption=caption,
         alternative=f"Rising lines of {words.count(len(shown), 'variant')} in "
-        f"{words.count(len(encoding.panels), 'panel')}; they pass 50 % between t = {half[first]} and t = {half[last]}.",
+        f"{words.count(len(encoding.panels), 'panel')}; half way up between t = {half[first]} and t = {half[last]}.",
         data=pd.DataFrame({group.label: shares[group.key] for group in shown}).rename_axis("t").reset_index(),
         svg=svg,
         pdf=pdf,
