@@ -143,7 +143,17 @@ def run_table(item: Evidence) -> str:
 
 def honesty_table(found: list[Evidence]) -> str:
     """Claimed and found standard deviations over the repeats."""
-    head = ["network", "estimator", "calls", "R × n", "claimed", "found", "claimed / found", "of the means", "bias / error"]
+    head = [
+        "network",
+        "estimator",
+        "calls",
+        "R × n",
+        "claimed",
+        "found",
+        "claimed / found",
+        "of the means",
+        "bias / error",
+    ]
     rows = []
     for item in found:
         for place in [item.full_place, *SAMPLED]:

@@ -120,7 +120,7 @@ def load(
             SuiteCell(
                 cell=cell,
                 id=cell_id,
-                label=labels.cell_label(values, varied),
+                label=labels.cell_label(values, varied) + (f" ({point.variant})" if point.variant else ""),
                 axes={axis: labels.value_label(value) for axis, value in values.items()},
                 reason=reason,
                 variant=point.variant,

@@ -391,7 +391,7 @@ def test_include_names_a_variant(load, plugins):
     found = load('[[include]]\nvariant = "suite_test_variant"\n', head=plugins + HEAD)
     assert [cell.variant for cell in found.cells] == [None, "suite_test_variant"]
     assert found.axes == ("prediction", "schedule", "thresholding")
-    assert found.cells[1].label == "v, σ²=β, cosine(s=0.02), L_simple, thresholding=none"
+    assert found.cells[1].label == "v, σ²=β, cosine(s=0.02), L_simple, thresholding=none (suite_test_variant)"
     assert found.cells[0].label == "ε, σ²=β, linear, L_simple, thresholding=clip"
     assert found.cells[1].cell.diffusion.timesteps == 100  # what a variant does not name is the base's
 

@@ -71,7 +71,7 @@ def smallest(function: Callable[[float], float], low: float, high: float, points
     bound = values[best] + SLACK * (values[-1] - values[best])
     if values[0] > bound:
         bounds = (grid[best - 1], grid[min(points - 1, best + 1)])
-        return float(minimize_scalar(function, bounds=bounds, method="bounded", options={"xatol": 1e-9}).x)
+        return float(minimize_scalar(function, bounds=bounds, method="bounded", options={"xatol": 1e-6}).x)
     below = max(i for i in range(points - 1) if values[i] <= bound)
     inside, outside = grid[below], grid[below + 1]
     for _ in range(40):
