@@ -30,6 +30,13 @@ def noise_error(contrast: np.ndarray) -> float:
     return float(np.sqrt((contrast**2).sum())) / len(contrast)
 
 
+def difference(estimated: Estimated, pair: tuple[str, str]) -> PairedDifference:
+    """The difference of two σ², as `ddpm_bench.paired` has it for cells."""
+    value, contrast = (found[pair[0]] - found[pair[1]] for found in (estimated.value, estimated.contrast))
+    stderr = float(value.std(ddof=1)) / math.sqrt(len(value))
+    return PairedDifference(*pair, "test", float(value.mean()), stderr, noise_error(contrast), len(value))
+
+
 @dataclass(frozen=True)
 class Honesty:
     """Repeats of one estimator on n images. claimed: root mean square of its noise errors; found: the same from the
@@ -64,7 +71,7 @@ class Evidence:
     def seconds(self, place: tuple[str, int]) -> float:
         """CPU time of one core for all N images."""
         repeats = self.repeats[place]
-        return float(np.mean([item.seconds / len(item.value[SHOWN]) for item in repeats])) * self.num_images
+        return float(np.nanmean([item.seconds / len(item.value[SHOWN]) for item in repeats])) * self.num_images
 
     def error(self, place: tuple[str, int], variance: str = SHOWN) -> float:
         """Standard error over the noise on the N images, as the estimator claims it."""
@@ -213,3 +220,131 @@ def figure(found: list[Evidence]) -> str:
         log_axis(panels[0].yaxis, min(everything), max(everything))
         legend(drawn, [Line2D([], [], color=colour, label=mathtext(label)) for label, colour in LOOK.items()])
         return export(drawn)[0]
+
+
+def networks_table(found: list[Evidence]) -> str:
+    """What was trained and evaluated."""
+    head = ["network", "schedule", "T", "weights", "steps × batch", "images N", "dimensions N·D", "calls of full",
+            f"calls of importance, {GOAL_CALLS}"]  # fmt: skip
+    rows = []
+    for item in found:
+        facts = item.facts
+        rows.append([
+            item.title, facts["schedule"], facts["timesteps"], f"{facts['num_parameters']:,}",
+            f"{facts['steps']} × {facts['batch_size']}", item.num_images, f"{item.num_images * facts['num_dims']:,}",
+            f"{facts['calls'][item.full_place]:,}", f"{facts['calls'][IMPORTANCE, GOAL_CALLS]:,}",
+        ])  # fmt: skip
+    return table(head, rows)
+
+
+def answer(found: list[Evidence]) -> str:
+    """The findings in words."""
+    large = [item for item in found if item.num_images * item.facts["num_dims"] >= GOAL_DIMS]
+    goal = (IMPORTANCE, GOAL_CALLS)
+    lines = []
+    for item in large:
+        widths = {SYMBOLS[v]: QUANTILE * item.error(goal, v) for v in SYMBOLS}
+        verdict = "Met" if max(widths.values()) <= GOAL else "Missed"
+        each = ", ".join(f"±{width:.4f} with {name}" for name, width in widths.items())
+        lines.append(
+            f"- **{verdict}** for {item.title} (N·D = {item.num_images * item.facts['num_dims']:,}): {each}. `full` has "
+            f"±{QUANTILE * item.error(item.full_place):.4f} with {SYMBOLS[SHOWN]} after {item.full.calls} calls per image, "
+            f"uniform t at {GOAL_CALLS} calls ±{QUANTILE * item.error((UNIFORM, GOAL_CALLS)):.3f}."
+        )
+    for item in found:
+        if item not in large:
+            lines.append(
+                f"- {item.title} has too few dimensions for that ({item.num_images * item.facts['num_dims']:,}): "
+                f"±{QUANTILE * item.error(goal):.4f} with {SYMBOLS[SHOWN]}, where `full` has "
+                f"±{QUANTILE * item.error(item.full_place):.4f}."
+            )
+    seconds = [
+        f"{item.seconds(item.full_place):.0f} s against {item.seconds(goal):.1f} s ({item.title})" for item in found
+    ]
+    ratios = [item.honesty((label, calls), v).ratio for item in found for label, calls in SAMPLED for v in SYMBOLS]
+    biases = [item.honesty((label, calls), v).bias for item in found for label, calls in SAMPLED for v in SYMBOLS]
+    images = [f"±{QUANTILE * item.image_error(SHOWN):.3f} ({item.title})" for item in found]
+    gain = [(item.error((UNIFORM, GOAL_CALLS)) / item.error(goal)) ** 2 for item in found]
+    control = [(item.error((CURVE, GOAL_CALLS)) / item.error(goal)) ** 2 for item in found]
+    lines += [
+        f"- Time of `full` against `importance` at {GOAL_CALLS} calls, one core: {', '.join(seconds)}.",
+        f"- The claimed errors are honest: claimed / found lies between {min(ratios):.2f} and {max(ratios):.2f} over all "
+        f"sampled estimators, calls, σ² and both networks; means over the repeats differ from `full` by "
+        f"{min(biases):+.1f} to {max(biases):+.1f} of their errors (one draw of `full` for each network, so these "
+        "numbers go up and down together).",
+        f"- At {GOAL_CALLS} calls importance sampling has 1/{min(gain):.0f} to 1/{max(gain):.0f} of the variance of uniform t;"
+        f" its control variate divides the variance by {min(control):.1f} to {max(control):.1f}.",
+        f"- The images contribute far more than the noise: {', '.join(images)} with {SYMBOLS[SHOWN]}. Calls saved on t are "
+        "better spent on more images; between variants evaluated on the same images most of that cancels (see Pairs).",
+    ]
+    return "\n".join(lines)
+
+
+def page(found: list[Evidence]) -> str:
+    """docs/performance.md."""
+    machine = environment()
+    repeats = len(found[0].repeats[IMPORTANCE, GOAL_CALLS])
+    runs = "\n\n".join(f"### {item.title}, N = {item.num_images}\n\n{run_table(item)}" for item in found)
+    return f"""# Bits/dim: precision and cost
+
+`python -m benchmarks.likelihood` wrote this page and its figure.
+
+![Standard deviation of the noise over network calls per image, for five estimators](likelihood_estimators.svg)
+
+Lines: what one evaluation of all N images claims with {SYMBOLS[SHOWN]}; dots: what repeats found, scaled to N.
+
+The goal: the noise of bits/dim within ±{GOAL:g} (95 %, on fixed images) at N·D ≥ {GOAL_DIMS:,} with {GOAL_CALLS} network calls
+per image, 1/20 of N·T. Nothing is added to these calls: p_t comes from the schedule and the covariance of the training
+images (a Wiener denoiser), without a pilot.
+
+{answer(found)}
+
+{goal_table(found)}
+
+Half widths of 95 % intervals in bits/dim: over the noise on the N images, and, under images, over images as a sample of a
+population.
+
+## What is measured
+
+{networks_table(found)}
+
+ε-prediction, L_simple, EMA weights, clipped x̂_0, the exact decoder, test images. σ²=optimal is fitted on validation images
+with `full`; that costs every estimator the same and is left out here.
+
+- `full`: every t ≥ 2 with one ε, t = 1 twice. uniform t: independent t, uniform over 2…T, t = 1 twice; a baseline of this
+  benchmark alone. importance: `evaluation.estimator = {{ name = "importance", calls_per_image = {GOAL_CALLS} }}`.
+- "p_t alone" and "without its control variate" take the same draws as importance and leave out its fitted curve with
+  its control variate |ε|² − D, or the control variate alone.
+- An estimator claims its noise from a contrast for each image (ddpm_bench/diffusion/estimators). The repeats find it:
+  {repeats} evaluations of the same images with other t and ε, the variance of each image over them, summed.
+- `full` and importance of the pipeline share the ε of two draws at t = 1, which makes their difference a little smaller than
+  its error says. The repeats share nothing.
+- CPU seconds are of one core, for all N images, from the repeats: choosing t, drawing ε and calling the network.
+
+## One evaluation
+
+With {SYMBOLS[SHOWN]}; the standard deviation is the claimed one.
+
+{runs}
+
+## Are the errors honest?
+
+Standard deviations of a mean over n images with {SYMBOLS[SHOWN]}, from R repeats. "of the means": of the R means, known to
+about {100 / math.sqrt(2 * (repeats - 1)):.0f} %; it would show noise that images share, which "found" cannot.
+
+{honesty_table(found)}
+
+## Pairs
+
+Two σ² of one network, image by image (`cell.difference(other)`); N images.
+
+{pair_table(found)}
+
+## Repeat it
+
+    python -m benchmarks.likelihood
+
+Trainings and the pipeline's evaluations are kept in runs/benchmarks; a second call makes the repeats alone. Measured on
+{machine["processor"]} ({machine["cores"]} cores) with Python {machine["python"]}, torch {machine["packages"]["torch"]} and
+numpy {machine["packages"]["numpy"]}; the values move in their last digits elsewhere, the seconds altogether.
+"""

@@ -6,11 +6,11 @@ stages; that both give the same number for the draws of the pipeline is checked.
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
@@ -57,25 +57,23 @@ class Uniform(Estimator):
 @dataclass(frozen=True)
 class Scores:
     """Scored draws of n images. first: x̂_0 at t = 1, clipped, [n, R, C, H, W]; squared: |x_0 − x̂_0|² [n, M];
-    eps_norm: |ε|² [n, M]; seconds: CPU time of one core that they took."""
+    eps_norm: |ε|² [n, M]; seconds: CPU time of one core that they took, NaN where the pipeline made them."""
 
     draws: Draws
     first: Tensor
     squared: Tensor
     eps_norm: Tensor
-    seconds: float = 0.0
+    seconds: float = math.nan
 
 
 @dataclass(frozen=True)
 class Estimated:
-    """One estimator's bits/dim of n images for each σ². value, contrast (over the noise), contrast_l_0 (its part from
-    t = 1): σ² → float64 [n]; seconds: CPU time of one core behind the draws."""
+    """One estimator's bits/dim of n images. value, contrast (over the noise): σ² → float64 [n]; seconds: as of Scores."""
 
     estimator: str
     calls: int
     value: dict[str, np.ndarray]
     contrast: dict[str, np.ndarray]
-    contrast_l_0: dict[str, np.ndarray]
     seconds: float
 
 
@@ -143,26 +141,36 @@ class Trained:
             else:
                 squared.append((self.x_0 - pred_x_0).square().flatten(1).sum(1))
                 eps_norm.append(eps.square().flatten(1).sum(1))
-        arrays = [torch.stack(columns, dim=1) for columns in (first, squared, eps_norm)]
-        return Scores(draws, *arrays, time.process_time() - started)
+        x_0_first, errors, norms = (torch.stack(columns, dim=1) for columns in (first, squared, eps_norm))
+        return Scores(draws, x_0_first, errors, norms, time.process_time() - started)
 
     def estimate(self, label: str, estimator: Estimator, scores: Scores) -> Estimated:
         """Bits/dim for each σ² from scored draws."""
         num_dims, calls = self.x_0[0].numel(), scores.first.shape[1] + scores.squared.shape[1]
-        found: list[dict[str, np.ndarray]] = [{}, {}, {}]
+        value: dict[str, np.ndarray] = {}
+        contrast: dict[str, np.ndarray] = {}
         for name in self.cells:
             log_sigma2 = self.log_sigma2(name)
             weight = mean_cost(self.process, log_sigma2, torch.ones_like(log_sigma2))[scores.draws.t]
-            cost, contrast = estimator.total(weight * scores.squared, scores.draws, scores.eps_norm, num_dims)
+            cost, cost_contrast = estimator.total(weight * scores.squared, scores.draws, scores.eps_norm, num_dims)
             first = [
                 decoder_nll(self.target, mean.double(), log_sigma2[0], self.model.levels)
                 for mean in scores.first.unbind(dim=1)
             ]
             l_0, l_0_contrast = mean_and_contrast(torch.stack(first, dim=1))
             rest = prior_kl(self.x_0, self.process) + num_dims * variance_cost(self.process, log_sigma2).sum()
-            for place, nats in zip(found, (l_0 + cost + rest, l_0_contrast + contrast, l_0_contrast), strict=True):
-                place[name] = bits_per_dim(nats, num_dims).numpy()
-        return Estimated(label, calls, *found, scores.seconds)
+            value[name] = bits_per_dim(l_0 + cost + rest, num_dims).numpy()
+            contrast[name] = bits_per_dim(l_0_contrast + cost_contrast, num_dims).numpy()
+        return Estimated(label, calls, value, contrast, scores.seconds)
+
+    def full(self) -> Estimated:
+        """What the pipeline found with `full`."""
+        arrays = [
+            {name: np.load(artifact.path / f"{file}.npy") for name, artifact in self.likelihoods.items()}
+            for file in ("per_image", "noise")
+        ]
+        value = {name: terms.sum(1) for name, terms in arrays[0].items()}
+        return Estimated(FULL, Full().calls(len(self.process)), value, arrays[1], math.nan)
 
     def importance(self, scores: Scores) -> Iterator[Estimated]:
         """Importance sampling, and what the same draws give with less of its arithmetic."""

@@ -125,6 +125,7 @@ def test_a_broken_plugin_is_named_only_where_it_may_matter(monkeypatch):
 def test_result_names_of_likelihood_metrics():
     assert result_names(resolved("bits_per_dim", "timestep_kl")) == [
         "bits_per_dim", "bits_per_dim_l_0", "bits_per_dim_mean_cost", "bits_per_dim_variance_cost", "bits_per_dim_l_T",
+        "bits_per_dim_network",
     ]  # fmt: skip
 
 
