@@ -10,13 +10,15 @@ docs/performance.md and docs/likelihood_estimators.svg. About eleven minutes on 
 from __future__ import annotations
 
 import os
+import resource
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from dataclasses import replace
 from multiprocessing import get_context
 from pathlib import Path
 
 import ddpm_bench as db
-from benchmarks._likelihood_page import GOAL_CALLS, PAIRS, SHOWN, Evidence, difference, figure, page
+from benchmarks._evidence import PAIRS, SHOWN, Evidence, difference
+from benchmarks._likelihood_page import GOAL_CALLS, figure, page
 from benchmarks._repeats import BUDGETS, FULL, IMPORTANCE, UNIFORM, Estimated, Trained, Work, importance_suite
 from benchmarks._trained import SUITES, train_and_evaluate
 
@@ -90,9 +92,9 @@ def main() -> None:
             print(f"{number} of {len(futures)}: {futures[future]}", flush=True)
     found = [gather(suite, done) for suite in SUITES]
     (DOCS / "likelihood_estimators.svg").write_text(figure(found), encoding="utf-8")
-    text = page(found)
-    (DOCS / "performance.md").write_text(text, encoding="utf-8")
-    print(text)
+    (DOCS / "performance.md").write_text(page(found), encoding="utf-8")
+    used = resource.getrusage(resource.RUSAGE_CHILDREN)
+    print(f"docs/performance.md written; CPU time {(used.ru_utime + used.ru_stime) / 60:.1f} minutes")
 
 
 if __name__ == "__main__":
