@@ -68,7 +68,7 @@ class Scores:
 
 @dataclass(frozen=True)
 class Estimated:
-    """One estimator's bits/dim of n images. value, contrast (over the noise): σ² → float64 [n]; seconds: as of Scores."""
+    """One estimator's bits/dim of n images. value, contrast (of the noise): σ² → float64 [n]; seconds: as in Scores."""
 
     estimator: str
     calls: int
