@@ -219,7 +219,7 @@ def methods(repeats: int) -> list[str]:
 
 
 def page(found: list[Evidence]) -> str:
-    """docs/performance.md."""
+    """docs/likelihood.md."""
     machine, symbol = environment(), SYMBOLS[SHOWN]
     repeats = len(found[0].repeats[IMPORTANCE, GOAL_CALLS])
     runs = "\n\n".join(f"### {item.title}, N = {item.num_images}\n\n{run_table(item)}" for item in found)

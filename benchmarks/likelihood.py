@@ -4,7 +4,7 @@
 
 trains a small network on the digits and one on Fashion-MNIST at 16×16 (kept in runs/benchmarks: a second call only
 evaluates), compares `full`, a baseline with uniform t, and `importance`, repeats them with other draws, and writes
-docs/performance.md and docs/likelihood_estimators.svg. About eleven minutes on two idle cores.
+docs/likelihood.md and docs/likelihood_estimators.svg. About eleven minutes on two idle cores.
 """
 
 from __future__ import annotations
@@ -92,9 +92,9 @@ def main() -> None:
             print(f"{number} of {len(futures)}: {futures[future]}", flush=True)
     found = [gather(suite, done) for suite in SUITES]
     (DOCS / "likelihood_estimators.svg").write_text(figure(found), encoding="utf-8")
-    (DOCS / "performance.md").write_text(page(found), encoding="utf-8")
+    (DOCS / "likelihood.md").write_text(page(found), encoding="utf-8")
     used = resource.getrusage(resource.RUSAGE_CHILDREN)
-    print(f"docs/performance.md written; CPU time {(used.ru_utime + used.ru_stime) / 60:.1f} minutes")
+    print(f"docs/likelihood.md written; CPU time {(used.ru_utime + used.ru_stime) / 60:.1f} minutes")
 
 
 if __name__ == "__main__":

@@ -53,7 +53,10 @@ class Stream:
         digest = hashlib.sha256(f"{self.seed}/{self.purpose}".encode()).digest()
         key = (int.from_bytes(digest[:4], "little"), int.from_bytes(digest[4:8], "little"))
         index = index.reshape(-1, 1)
-        steps = torch.as_tensor(step, dtype=torch.int64, device=index.device).reshape(-1, 1)
+        if isinstance(step, int):  # filled in on the device: a copy from the host would wait for it
+            steps = torch.full((1, 1), step, dtype=torch.int64, device=index.device)
+        else:
+            steps = step.to(index.device, torch.int64).reshape(-1, 1)
         block = torch.arange(num_blocks, device=index.device).reshape(1, -1)
         c0, c1, c2, c3 = torch.broadcast_tensors(block, steps, index & _MASK, (index >> 32) & _MASK)
         return philox((c0, c1, c2, c3), key)

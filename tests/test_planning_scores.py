@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+from ddpm_bench.errors import UserError
 from ddpm_bench.planning import CellPlan, Plan
 from ddpm_bench.planning.cost import plan_cost
 from ddpm_bench.planning.jobs import make_jobs
@@ -189,3 +190,32 @@ def test_calls_are_counted_exactly(plans: Plans) -> None:
     few = ("reverse.sampling_steps=10", "reverse.spacing=trailing")
     assert calls(plans("", none, *few)) == 10 + 360 * (101 + 2)
     assert calls(plans(matrix(variance='["learned_range"]', loss='["vlb"]'), none, *few)) == 10 + 360 * 11
+
+
+# Evaluations that the bound does not know
+
+
+def test_dynamic_thresholding_has_samples_and_no_bound(plans: Plans) -> None:
+    plan = plans(matrix(thresholding='["clip", "dynamic"]'))
+    clip, dynamic = plan.cells
+    assert clip.no_bound is None
+    assert dynamic.no_bound is not None
+    assert "clip or none" in dynamic.no_bound
+    assert dynamic.likelihood == {}
+    assert dynamic.score == {}
+    assert keys(dynamic.samples) != keys(clip.samples)
+    assert dynamic.train.key == clip.train.key
+
+
+def test_the_optimal_variance_has_no_fit_under_dynamic_thresholding(plans: Plans) -> None:
+    with pytest.raises(UserError, match='variance optimal with thresholding "dynamic"'):
+        plans("", "reverse.variance=optimal", "reverse.thresholding=dynamic")
+
+
+def test_the_precision_of_an_evaluation_is_in_its_keys_and_not_in_that_of_the_training(plans: Plans) -> None:
+    left_out, half = (plans("", *more).cells[0] for more in ((), ("reverse.precision=bfloat16",)))
+    assert half.train.key == left_out.train.key
+    assert set(keys(half.score["test"])).isdisjoint(keys(left_out.score["test"]))
+    assert set(keys(half.samples)).isdisjoint(keys(left_out.samples))
+    assert half.score["test"][0].spec["precision"] == "bfloat16"
+    assert "precision" not in left_out.score["test"][0].spec  # old keys stay

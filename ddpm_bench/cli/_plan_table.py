@@ -21,7 +21,7 @@ def print_plan(plan: Plan, console: Console) -> None:
     console.print(f"{plan.suite.title} ({plan.suite.name})", style="bold", markup=False)
     table = Table()
     for column in ("cell", "training", "exists"):
-        table.add_column(column, justify="right" if column == "training" else "left")
+        table.add_column(column, justify="right" if column == "training" else "left", overflow="fold")
     numbers = {key: str(i + 1) for i, key in enumerate(plan.trainings())}
     for cell in plan.selected():
         table.add_row(cell.suite_cell.id, numbers[cell.train.key], _existing(plan, cell))

@@ -96,6 +96,14 @@ class Process:
         sqrt_alpha = torch.exp(0.5 * torch.diff(self.log_alpha_bar, prepend=torch.zeros(1, dtype=torch.float64)))
         return sqrt_alpha * self.one_minus_alpha_bar_prev / self.one_minus_alpha_bar
 
+    def to(self, device: str | torch.device) -> Process:
+        """The same tables on a device, all of them made on the host first, where float64 is exact and cheap."""
+        beta, log_alpha_bar, timesteps = (x.to(device) for x in (self.beta, self.log_alpha_bar, self.timesteps))
+        moved = Process(beta, log_alpha_bar, timesteps, self.num_original)
+        for name in (name for name, value in vars(Process).items() if isinstance(value, cached_property)):
+            vars(moved)[name] = getattr(self, name).to(device)
+        return moved
+
     def original_index(self, t: Tensor) -> Tensor:
         """The index that the network expects for the chain's index t: that of the original chain. int64 [B]."""
         return self.timesteps.to(t.device)[t] - 1

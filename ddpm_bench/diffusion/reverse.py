@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 
+import torch
 from torch import Tensor
 
 from ddpm_bench.diffusion.predictions import Prediction
@@ -18,8 +20,24 @@ def _keep(pred_x_0: Tensor) -> Tensor:
     return pred_x_0
 
 
-THRESHOLDINGS: dict[str, Callable[[Tensor], Tensor]] = {"clip": _clip, "none": _keep}
-"""What is done to x̂_0 before it is used: clip to the data's range [−1, 1], or nothing."""
+DYNAMIC_QUANTILE = 0.995
+"""Of |x̂_0| over the dimensions of an image. Source: Saharia et al. 2022, Imagen, § 2.3 and appendix (p = 99.5 %)."""
+
+
+def _dynamic(pred_x_0: Tensor) -> Tensor:
+    """clamp(x̂_0, −s, s)/s, s = max(1, the quantile of |x̂_0| in the image), linear between order statistics."""
+    magnitude = pred_x_0.abs().flatten(1)
+    place = DYNAMIC_QUANTILE * (magnitude.shape[1] - 1)
+    largest = torch.topk(magnitude, magnitude.shape[1] - math.floor(place), dim=1).values
+    low, high = largest[:, -1], largest[:, max(-2, -largest.shape[1])]
+    s = torch.lerp(low, high, place - math.floor(place)).clamp(min=1.0).reshape(-1, *([1] * (pred_x_0.dim() - 1)))
+    return torch.minimum(torch.maximum(pred_x_0, -s), s) / s
+
+
+THRESHOLDINGS: dict[str, Callable[[Tensor], Tensor]] = {"clip": _clip, "none": _keep, "dynamic": _dynamic}
+"""What is done to x̂_0 before it is used: clip to the data's range [−1, 1], nothing, or an image's own bound."""
+BOUND_THRESHOLDINGS = ("clip", "none")
+"""Those whose x̂_0 is scored: bits/dim belongs to a chain that treats every coordinate by itself."""
 
 
 def split_head(output: Tensor, channels: int) -> tuple[Tensor, Tensor | None]:

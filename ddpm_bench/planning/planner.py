@@ -8,6 +8,7 @@ from typing import Any, Literal
 
 from ddpm_bench.datasets import data_root
 from ddpm_bench.diffusion.estimators import Estimator
+from ddpm_bench.diffusion.reverse import BOUND_THRESHOLDINGS
 from ddpm_bench.errors import UserError
 from ddpm_bench.identity import canonical, content_key
 from ddpm_bench.planning.plan import CellPlan
@@ -95,6 +96,8 @@ class Planner:
         decides σ², where t are sampled, and (its first step alone) where the decoder's step is another one than t = 1.
         """
         common = {"split": split, "images": images, "weights": reverse.weights, "estimator": estimator}
+        if reverse.precision is not None:
+            common["precision"] = reverse.precision
         inputs = {"train": plan.train, "data": self.data}
         if estimator.needs_spectrum:
             inputs["spectrum"] = self.spectrum()
@@ -137,7 +140,7 @@ class Planner:
         plan.likelihood[split] = self.task("likelihood", spec, inputs, {})
 
     def sample(self, plan: CellPlan, reverse: Reverse) -> None:
-        """The chunks that hold evaluation.samples images."""
+        """The chunks that hold evaluation.samples images for each of its generations."""
         # What samples do not depend on takes its default, so that it does not enter their keys: no noise is added at
         # the first step, and some samplers have no use for σ².
         reverse = replace(reverse, first_step="beta_tilde_2")
@@ -146,7 +149,7 @@ class Planner:
         inputs = {"train": plan.train, **self.fit(plan, reverse)}
         plan.samples = [
             self.task("sample", {"reverse": reverse, "chunk": chunk, "count": count}, inputs, {})
-            for chunk, count in enumerate(chunk_sizes(self.evaluation.samples))
+            for chunk, count in enumerate(chunk_sizes(self.evaluation.samples * self.evaluation.generations))
         ]
 
     def features(self, source: str, extractor: Any, digest: str, images: Task, **more: Any) -> Task:
@@ -159,6 +162,10 @@ def no_bound(reverse: Reverse) -> str | None:
     """Why bits/dim is not defined for a reverse process, or None: it is a property of the ancestral chain."""
     if not reverse.sampler.has_bound:
         return f"not defined: sampler {reverse.sampler.name} does not draw from the chain that the bound belongs to"
+    if reverse.thresholding not in BOUND_THRESHOLDINGS:
+        return (
+            f"not defined: the bound belongs to x̂_0 with {' or '.join(BOUND_THRESHOLDINGS)}, not {reverse.thresholding}"
+        )
     return None
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Any, Literal
 
 import torch
@@ -49,6 +49,8 @@ class Reverse:
     """The t (1-based) that the chain walks; None: all of them."""
     thresholding: str
     weights: Literal["ema", "raw"]
+    precision: Literal["float32", "bfloat16"] | None = field(default=None, metadata={"omit_at": None})
+    """Of the network's arithmetic; None: that of the training."""
 
 
 def bind(cell: Cell) -> tuple[Training, Reverse]:
@@ -82,6 +84,7 @@ def bind(cell: Cell) -> tuple[Training, Reverse]:
         timesteps=tuple(kept) if len(kept) < cell.diffusion.timesteps else None,
         thresholding=cell.thresholding,
         weights=cell.reverse.weights,
+        precision=cell.reverse.precision,
     )
     return training, reverse
 

@@ -89,10 +89,12 @@ class ReverseOptions:
     sampler: Sampler = _default("samplers", "ancestral")
     sampling_steps: int | Literal["all"] = "all"
     spacing: Literal["linspace", "leading", "trailing", "quadratic"] = "linspace"
-    thresholding: Literal["clip", "none"] | None = None
+    thresholding: Literal["clip", "none", "dynamic"] | None = None
     """What is done to x̂_0. Left out: clip for data with levels, none for real-valued data."""
     first_step: FirstStep = "beta_tilde_2"
     weights: Literal["ema", "raw"] = "ema"
+    precision: Literal["float32", "bfloat16"] | None = None
+    """Of the network in likelihood and sampling (bfloat16: autocast). Left out: as it was trained."""
 
     def __post_init__(self) -> None:
         steps = self.sampling_steps
@@ -109,6 +111,8 @@ class Evaluation:
     """Entries of the axis extractors (the suite's key is `extractor`: a name, a table or a list of them)."""
     samples: int = 1000
     """Generated images per cell."""
+    generations: int = 1
+    """Independent sets of that many images: quality is their mean, with a standard error from two sets on."""
     splits: tuple[Literal["train", "validation", "test"], ...] = ("test",)
     """Splits whose likelihood is evaluated."""
     reference_split: Literal["both", "train", "test"] = "both"
@@ -120,9 +124,12 @@ class Evaluation:
     """Φ in the decoder's L_0; tanh: the approximation, and the clamp, of published code, for comparison with it."""
     fit_images: int | Literal["all"] = 256
     """Images of the validation split that a fitted variance is fitted to, at every t."""
+    gallery: bool = True
+    """Progressive generation, interpolations and nearest training images of each cell (data with levels)."""
 
     def __post_init__(self) -> None:
         require(self.samples >= 1, "samples", f"must be at least 1, got {self.samples}")
+        require(self.generations >= 1, "generations", f"must be at least 1, got {self.generations}")
         images = self.images
         require(images == "all" or images >= 1, "images", f'must be at least 1 or "all", got {images}')
         fit = self.fit_images

@@ -71,13 +71,18 @@ class Model:
     shape: tuple[int, int, int]
     levels: int | None
     device: str
+    precision: str | None = None
+    """Of the network's arithmetic; None: that of the training."""
+    batch: int | None = None
+    """Images per network call; None: `sub_batch`. For a stage that always has the same few."""
 
     def __call__(self, x_t: Tensor, t: Tensor) -> Tensor:
         """The output in float32, [B, outputs, H, W]; t: 0-based index in the original chain, int64 [B].
 
         The network sees sub-batches of one fixed size, the last one padded with copies of its last image.
         """
-        size = sub_batch(self.shape, self.device)
+        size = self.batch or sub_batch(self.shape, self.device)
+        options = {**self.training.options, **({"precision": self.precision} if self.precision else {})}
         outputs = []
         for start in range(0, len(x_t), size):
             x, steps = x_t[start : start + size], t[start : start + size]
@@ -85,14 +90,17 @@ class Model:
             if missing:
                 x = torch.cat([x, x[-1:].expand(missing, -1, -1, -1)])
                 steps = torch.cat([steps, steps[-1:].expand(missing)])
-            with precision(self.training.options, self.device):
+            with precision(options, self.device):
                 output = self.module(x, steps)
             outputs.append(output.float()[: size - missing])
         return torch.cat(outputs)
 
 
-def load_model(train: Artifact, weights: str, device: str) -> Model:
-    """The network of a train artifact with its EMA or raw weights, in evaluation mode."""
+def load_model(train: Artifact, weights: str, device: str, precision: str | None = None) -> Model:
+    """The network of a train artifact with its EMA or raw weights, in evaluation mode.
+
+    precision: of its arithmetic, "float32" or "bfloat16"; None: as it was trained.
+    """
     training = rebuild_training(train.spec["training"])
     info = train.manifest["info"]
     shape: tuple[int, int, int] = tuple(info["shape"])
@@ -100,7 +108,7 @@ def load_model(train: Artifact, weights: str, device: str) -> Model:
     module.load_state_dict(load_file(train.path / f"{weights}.safetensors", device=device))
     module.eval().requires_grad_(False)
     process = training.schedule.process(training.timesteps)
-    return Model(module, training, process, shape, info["levels"], device)
+    return Model(module, training, process, shape, info["levels"], device, precision)
 
 
 def scale_to_network(values: Tensor, levels: int | None) -> Tensor:

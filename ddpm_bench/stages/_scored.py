@@ -12,7 +12,7 @@ from torch import Tensor
 from ddpm_bench.diffusion.estimators import Draws, Estimator
 from ddpm_bench.diffusion.likelihood import decoder_nll, mean_cost, variance_cost
 from ddpm_bench.diffusion.process import Process
-from ddpm_bench.diffusion.reverse import THRESHOLDINGS
+from ddpm_bench.diffusion.reverse import BOUND_THRESHOLDINGS
 from ddpm_bench.diffusion.variances import Variance
 from ddpm_bench.spec import Reverse, chain, rebuild, rebuild_training
 from ddpm_bench.stages import CHUNK, Context
@@ -119,7 +119,9 @@ def load_scored(context: Context, reverse: Reverse, split: str) -> Scored:
         target=target,
         x_0=scale_to_network(target, levels),
         levels=levels,
-        squared={name: found for name in THRESHOLDINGS if (found := columns(f"squared_error_{name}")) is not None},
+        squared={
+            name: found for name in BOUND_THRESHOLDINGS if (found := columns(f"squared_error_{name}")) is not None
+        },
         x_0_first=x_0_first,
         eps_norm=load("eps_norm"),
         head_first=load("head_first", first),

@@ -13,7 +13,7 @@ from torch import Tensor
 
 from ddpm_bench.diffusion.estimators import mean_and_contrast
 from ddpm_bench.diffusion.likelihood import bits_per_dim, distortion, prior_kl, rate, variance_cost
-from ddpm_bench.diffusion.reverse import THRESHOLDINGS
+from ddpm_bench.diffusion.reverse import BOUND_THRESHOLDINGS, THRESHOLDINGS
 from ddpm_bench.identity import canonical
 from ddpm_bench.metrics import Estimate
 from ddpm_bench.spec import Reverse, plain, rebuild_reverse
@@ -151,8 +151,8 @@ def write_timesteps(context: Context, scored: Scored, reverse: Reverse, bound: B
         assert values is not None
         table[name], errors[name] = by_step(values, draws.t, steps)
     first_error = {
-        name: (scored.x_0.unsqueeze(1) - threshold(scored.x_0_first)).square().double().mean()
-        for name, threshold in THRESHOLDINGS.items()
+        name: (scored.x_0.unsqueeze(1) - THRESHOLDINGS[name](scored.x_0_first)).square().double().mean()
+        for name in BOUND_THRESHOLDINGS
     }
     for name, value in first_error.items():
         table[f"mse_{name}"][0] = value
@@ -190,6 +190,7 @@ def estimates(context: Context, scored: Scored, reverse: Reverse, bound: Bound) 
         "standard_error": "over images", "noise_error": "over the noise, images held fixed",
         "thresholding": reverse.thresholding, "first_step": reverse.first_step, "weights": reverse.weights,
         "sampling_steps": "all" if reverse.timesteps is None else len(reverse.timesteps),
+        **({"precision": reverse.precision} if reverse.precision else {}),  # else that of the training
     }  # fmt: skip
 
     def estimate(values: Tensor, contrast: Tensor) -> dict[str, Any]:

@@ -13,7 +13,7 @@ from torch import Tensor
 from ddpm_bench.diffusion.estimators import Draws, Estimator
 from ddpm_bench.diffusion.gaussians import kl_mean_part, kl_variance_part
 from ddpm_bench.diffusion.process import Process
-from ddpm_bench.diffusion.reverse import THRESHOLDINGS, split_head
+from ddpm_bench.diffusion.reverse import BOUND_THRESHOLDINGS, THRESHOLDINGS, split_head
 from ddpm_bench.diffusion.variances import Variance
 from ddpm_bench.randomness import Stream
 from ddpm_bench.spec import chain, rebuild
@@ -35,7 +35,9 @@ class Scorer:
     def __init__(self, context: Context):
         spec = self.spec = context.spec
         self.context = context
-        self.model = load_model(context.input("train"), spec["weights"], context.device)
+        self.model = load_model(
+            context.input("train"), spec["weights"], context.device, precision=spec.get("precision")
+        )
         training = self.model.training
         self.process: Process = chain(self.model.process, spec["timesteps"] and tuple(spec["timesteps"]))
         self.head: Variance | None = training.loss.variance if training.learned_variance else None
@@ -91,8 +93,8 @@ class Scorer:
             self.keep("log_sigma2", log_sigma2.flatten(1).mean(1))
             self.keep("head", head.flatten(1).mean(1))
         scale = (self.process.posterior_x_0**2).to(t.device)[t].reshape(-1, 1, 1, 1)
-        for name, threshold in THRESHOLDINGS.items():
-            error = (self.x_0 - threshold(pred_x_0)).square()
+        for name in BOUND_THRESHOLDINGS:
+            error = (self.x_0 - THRESHOLDINGS[name](pred_x_0)).square()
             self.keep(f"squared_error_{name}", error.flatten(1).sum(1))
             if log_sigma2 is not None:
                 self.keep(f"kl_mean_{name}", kl_mean_part(scale * error, log_sigma2).flatten(1).sum(1))
@@ -115,7 +117,7 @@ class Scorer:
     def write(self, draws: Draws) -> None:
         """The artifact's files; of a chain of one step the arrays over later steps are empty."""
         out, empty = self.context.out, torch.empty(len(self.index), 0)
-        errors = [f"{kind}_{name}" for name in THRESHOLDINGS for kind in ("squared_error", "kl_mean")]
+        errors = [f"{kind}_{name}" for name in BOUND_THRESHOLDINGS for kind in ("squared_error", "kl_mean")]
         for name in ("x_0_first", "head_first", "eps_norm", "kl_variance", "head", "log_sigma2", *errors):
             columns = self.arrays.get(name, [])
             if columns or (not draws.t.shape[1] and name != "head_first"):

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import numpy as np
 import pytest
 import torch
 
 from ddpm_bench.diffusion.respacing import respace
-from ddpm_bench.diffusion.reverse import THRESHOLDINGS, p_mean, p_x_0, split_head
+from ddpm_bench.diffusion.reverse import DYNAMIC_QUANTILE, THRESHOLDINGS, p_mean, p_x_0, split_head
 from ddpm_bench.registry import get, names
 from tests import oracles
 
@@ -67,3 +68,22 @@ def test_the_head_is_the_second_half_of_the_channels():
     assert head is not None
     assert torch.equal(head, output[:, 3:])
     assert split_head(output, 6)[1] is None
+
+
+@pytest.mark.parametrize("shape", [(1, 1, 1), (1, 1, 2), (1, 8, 8), (3, 32, 32)])
+@pytest.mark.parametrize("scale", [0.3, 1.5])
+def test_dynamic_thresholding_by_numpy(shape: tuple[int, int, int], scale: float) -> None:
+    values = torch.randn(5, *shape, generator=torch.Generator().manual_seed(0), dtype=torch.float64) * scale
+    got = THRESHOLDINGS["dynamic"](values)
+    for image, found in zip(values.numpy(), got.numpy(), strict=True):
+        s = max(1.0, float(np.quantile(np.abs(image), 0.995)))
+        np.testing.assert_allclose(found, np.clip(image, -s, s) / s, rtol=1e-12)
+    assert float(got.abs().max()) <= 1.0
+    assert torch.equal(THRESHOLDINGS["dynamic"](values[2:3]), got[2:3])  # an image's own affair
+    assert THRESHOLDINGS["dynamic"](values.float()).dtype == torch.float32
+    assert DYNAMIC_QUANTILE == 0.995
+
+
+def test_dynamic_thresholding_leaves_images_in_range_alone() -> None:
+    values = torch.tensor([-1.0, -0.4, 0.2, 1.0]).reshape(1, 1, 2, 2)
+    assert torch.equal(THRESHOLDINGS["dynamic"](values), values)

@@ -9,9 +9,10 @@ import numpy as np
 import pytest
 import torch
 
+from ddpm_bench.diffusion.samplers.ddim import Ddim
 from ddpm_bench.diffusion.schedules.cosine import Cosine
 from ddpm_bench.diffusion.schedules.linear import Linear
-from ddpm_bench.registry import get
+from ddpm_bench.registry import get, names
 from ddpm_bench.spec import Reverse
 from ddpm_bench.stages import _model, sample
 from ddpm_bench.stages._model import scale_to_network
@@ -135,19 +136,22 @@ def test_the_walked_chain_would_give_other_images_with_mu(bench: Bench) -> None:
     assert np.abs(np.clip(right, -1, 1) - np.clip(wrong, -1, 1)).max() > 0.1
 
 
+@pytest.mark.parametrize("sampler", [*names("samplers"), "ddim(eta=1)"])
 @pytest.mark.usefixtures("unrounded")
-def test_an_image_depends_on_seed_and_number_alone(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_image_depends_on_seed_and_number_alone(bench: Bench, monkeypatch: pytest.MonkeyPatch, sampler: str) -> None:
     data = bench.data()
     model = bench.model(data, training(timesteps=T))
-    whole, few = drawn(bench, model, 0, 128), drawn(bench, model, 0, 5)
+    used = reverse(sampler=Ddim(eta=1.0) if "(" in sampler else get("samplers", sampler)())
+    whole, few = drawn(bench, model, 0, 128, used), drawn(bench, model, 0, 5, used)
     assert np.array_equal(few, whole[:5])  # the same sub-batch, padded: the same bits
-    later, one = drawn(bench, model, 1, 20), drawn(bench, model, 1, 1)
+    later, one = drawn(bench, model, 1, 20, used), drawn(bench, model, 1, 1, used)
     assert np.array_equal(one, later[:1])
     everything = np.concatenate([whole, later]).reshape(148, -1)
-    assert len(np.unique(everything.round(3), axis=0)) == 148
+    # Without noise a random network ends at the clip in nearly every pixel: images of 16 pixels may coincide.
+    assert len(np.unique(everything.round(3), axis=0)) >= (148 if used.sampler.uses_variance else 140)
     monkeypatch.setattr(_model, "MAX_VALUES", {"cpu": 16 * 8})  # 8 images a call
     other = Bench(bench.runs.parent / "other")
-    again = drawn(other, other.model(other.data(), training(timesteps=T)), 0, 12)
+    again = drawn(other, other.model(other.data(), training(timesteps=T)), 0, 12, used)
     # Last bits of a pass (2e-6) times the slope of the network in eight steps.
     np.testing.assert_allclose(again, whole[:12], atol=1e-4)
 

@@ -40,11 +40,11 @@ class Ddim(Sampler):
         of_eps = ((before - variance).clamp(min=0.0) / process.one_minus_alpha_bar).sqrt()
         # x_{t−1} = (√ᾱ_{t−1} − r √ᾱ_t) x̂_0 + r x_t + s z, r the factor of √(1−ᾱ_t) ε̂.
         of_x_0 = (process.alpha_bar_prev.sqrt() - of_eps * process.alpha_bar.sqrt()).tolist()
-        spread = variance.sqrt().tolist()
+        of_x_t, spread = of_eps.tolist(), variance.sqrt().tolist()
         x = x_T
         for i, t in steps(process, x_T):
             pred_x_0, _ = denoise(x, t)
-            x = affine(pred_x_0, of_x_0[i], x, float(of_eps[i]))
+            x = affine(pred_x_0, of_x_0[i], x, of_x_t[i])
             if i > 0 and spread[i] > 0:
                 x = x.add_(noise(i), alpha=spread[i])
         return x

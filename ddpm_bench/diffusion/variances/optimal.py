@@ -5,13 +5,14 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import torch
 from scipy.optimize import minimize_scalar
 from torch import Tensor
 
 from ddpm_bench.diffusion.process import Process
+from ddpm_bench.diffusion.reverse import BOUND_THRESHOLDINGS
 from ddpm_bench.diffusion.variances import Variance
 from ddpm_bench.registry import register
 
@@ -51,6 +52,15 @@ class Optimal(Variance):
         """ln σ²_t of the fit, float64 [B]."""
         assert fit is not None, "the plan puts the fit first"
         return fit.to(t.device)[t]
+
+    def refuse(self, cell: Any) -> str | None:
+        """A thresholding whose errors are not scored."""
+        if cell.thresholding in BOUND_THRESHOLDINGS:
+            return None
+        return (
+            f'variance optimal with thresholding "{cell.thresholding}": σ² is fitted to the errors of x̂_0 in the '
+            f"bound, which knows {' and '.join(BOUND_THRESHOLDINGS)}; use one of these"
+        )
 
     def fit(self, process: Process, mse: Tensor, mean_l_0: Callable[[float], float]) -> Tensor:
         """ln (β̃_t + c_t² m_t), at the first step the ln σ²_1 of the smallest mean L_0; float64 [S]."""
