@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import itertools
 import math
-from collections.abc import Callable
 
 import pytest
 import torch
@@ -21,6 +20,7 @@ from ddpm_bench.diffusion.samplers.ddim import Ddim
 from ddpm_bench.diffusion.samplers.dpm_solver import DpmSolver
 from ddpm_bench.registry import get, names
 from tests import oracles
+from tests.slow_samplers import slow_ancestral, slow_ddim, slow_dpm_solver
 
 MEAN, SD = 0.7, 0.25
 CHAINS = [
@@ -69,51 +69,6 @@ def response(sampler: Sampler, process: Process, chain: oracles.Chain) -> tuple[
     return shift, float(x_0[1]) - shift, (x_0[2:] - shift).tolist()
 
 
-def slow_ancestral(x: float, z: list[float], chain: oracles.Chain) -> float:
-    """Ho et al. 2020, algorithm 2 in ε, with σ² = β."""
-    for i in reversed(range(len(z))):
-        slope, offset = denoiser(chain)[i]
-        a, b, beta = chain.alpha_bar[i], chain.one_minus_alpha_bar[i], chain.beta[i]
-        eps = (x - math.sqrt(a) * (slope * x + offset)) / math.sqrt(b)
-        x = (x - beta / math.sqrt(b) * eps) / math.sqrt(1 - beta) + (math.sqrt(beta) * z[i] if i else 0.0)
-    return x
-
-
-def slow_ddim(eta: float) -> Callable[[float, list[float], oracles.Chain], float]:
-    """Song et al. 2021, eq. 12 with eq. 16."""
-
-    def walk(x: float, z: list[float], chain: oracles.Chain) -> float:
-        for i in reversed(range(len(z))):
-            slope, offset = denoiser(chain)[i]
-            a, before = chain.alpha_bar[i], chain.alpha_bar[i - 1] if i else 1.0
-            guess = slope * x + offset
-            eps = (x - math.sqrt(a) * guess) / math.sqrt(1 - a)
-            spread = eta * math.sqrt((1 - before) / (1 - a)) * math.sqrt(1 - a / before)
-            x = math.sqrt(before) * guess + math.sqrt(max(0.0, 1 - before - spread**2)) * eps + spread * z[i]
-        return x
-
-    return walk
-
-
-def slow_dpm_solver(x: float, z: list[float], chain: oracles.Chain) -> float:
-    """Lu et al. 2022 (DPM-Solver++), algorithm 2; the last step, to λ = ∞, is of first order."""
-    lam = [0.5 * math.log(a / b) for a, b in zip(chain.alpha_bar, chain.one_minus_alpha_bar, strict=True)]
-    guesses: dict[int, float] = {}
-    for i in reversed(range(len(z))):
-        slope, offset = denoiser(chain)[i]
-        guesses[i] = slope * x + offset
-        if i == 0:
-            return guesses[0]
-        sigma = [math.sqrt(chain.one_minus_alpha_bar[j]) for j in (i - 1, i)]
-        h = lam[i - 1] - lam[i]
-        direction = guesses[i]
-        if i + 1 in guesses:
-            r = (lam[i] - lam[i + 1]) / h
-            direction = (1 + 1 / (2 * r)) * guesses[i] - 1 / (2 * r) * guesses[i + 1]
-        x = sigma[0] / sigma[1] * x - math.sqrt(chain.alpha_bar[i - 1]) * (math.exp(-h) - 1) * direction
-    raise AssertionError
-
-
 SAMPLERS = {
     "ancestral": (Ancestral(), slow_ancestral),
     "ddim": (Ddim(), slow_ddim(0.0)),
@@ -137,11 +92,12 @@ def test_the_exact_law(name: str, schedule: str, num_timesteps: int, spacing: tu
     rest = [0.0] * size
     # Some hundred operations in float64; 1/√ᾱ_T = 2·10⁴ at most (cosine, T = 1000) multiplies their rounding in ε.
     tolerance = {"rel": 1e-9, "abs": 1e-10}
-    assert shift == pytest.approx(slow(0.0, rest, chain), **tolerance)
-    assert of_x_T == pytest.approx(slow(1.0, rest, chain) - shift, **tolerance)
+    lines = denoiser(chain)
+    assert shift == pytest.approx(slow(0.0, rest, chain, lines), **tolerance)
+    assert of_x_T == pytest.approx(slow(1.0, rest, chain, lines) - shift, **tolerance)
     for i in range(size):
         unit = [float(i == j) for j in range(size)]
-        assert of_z[i] == pytest.approx(slow(0.0, unit, chain) - shift, **tolerance)
+        assert of_z[i] == pytest.approx(slow(0.0, unit, chain, lines) - shift, **tolerance)
     assert of_z[0] == 0.0  # no noise at the last step, whatever the spacing
     if isinstance(sampler, DpmSolver) or (isinstance(sampler, Ddim) and sampler.eta == 0):
         assert of_z == [0.0] * size
