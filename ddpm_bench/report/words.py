@@ -44,7 +44,11 @@ METRICS = {
     "cs": "classifier score",
     "precision": "precision",
     "recall": "recall",
+    "ch": "class histogram distance",
 }
+
+SUFFIXES = {"infinity": "n → ∞", "confidence": "mean confidence", "subset_std": "standard deviation over subsets"}
+"""How endings of names are written that are not clear by themselves."""
 
 PARTS = {
     "bits_per_dim_l_0": "L_0",
@@ -57,7 +61,7 @@ PARTS = {
 NETWORK = "bits_per_dim_network"
 """Bits/dim minus that of a perfect network with the same σ²."""
 
-_SUFFIX = re.compile(r"_(train|validation|test|std|n\d+)$")
+_SUFFIX = re.compile(r"_(train|validation|test|subset_std|std|infinity|confidence|n\d+)$")
 
 
 def axis(name: str) -> str:
@@ -82,7 +86,7 @@ def phrase(axis_name: str, label: Any) -> str:
     return f"{axis(axis_name.rpartition('.')[2])} {text}" if bare else text
 
 
-_PHRASES = {"sampling_steps": "{} steps", "timesteps": "T={}"}
+_PHRASES = {"sampling_steps": "{} steps", "timesteps": "T={}", "training.steps": "{} training steps"}
 
 
 def base_metric(name: str) -> str:
@@ -104,9 +108,11 @@ def is_part(name: str) -> bool:
 
 def metric(name: str) -> str:
     """The title of a metric: kd_efficientnet_lite0_test → kernel distance (efficientnet_lite0), test."""
-    base = base_metric(name)
-    suffixes = [part for part in name[len(base) :].split("_") if part]
-    suffixes = [f"n = {part[1:]}" if re.fullmatch(r"n\d+", part) else part for part in suffixes]
+    base, rest = base_metric(name), name
+    suffixes: list[str] = []
+    while match := _SUFFIX.search(rest):
+        rest, ending = rest[: match.start()], match[1]
+        suffixes.insert(0, f"n = {ending[1:]}" if re.fullmatch(r"n\d+", ending) else SUFFIXES.get(ending, ending))
     if base in METRICS:
         title = METRICS[base]
     elif is_part(base):

@@ -20,6 +20,7 @@ from ddpm_bench.report.figures import (
     sampling_steps,
     share,
     timestep_kl,
+    training_steps,
     variance_range,
 )
 from ddpm_bench.report.source import ResultsView
@@ -234,6 +235,21 @@ def test_metrics_over_the_number_of_steps(chains: ResultsView):
         for name, found in rows["value"].items():
             assert found == value(chains, group, str(name))
     assert "95 % t interval over seeds" in drawing.caption
+
+
+def test_metrics_over_the_number_of_training_steps(chains: ResultsView):
+    """The same numbers, said to come from trainings of that length: a figure of their own."""
+    of_chains = drawn(sampling_steps, chains)
+    chains.data["axes"] = ["training.steps" if name == "sampling_steps" else name for name in chains.data["axes"]]
+    for cell in chains.cells:
+        steps = cell["axes"]["sampling_steps"]
+        cell["axes"] |= {"training.steps": "100" if steps == "all" else steps, "sampling_steps": "all"}
+    assert sampling_steps.draw(chains, legal(chains)) is None
+    drawing = drawn(training_steps, chains)
+    assert drawing.name == "training_steps"
+    assert "training steps" in drawing.title
+    columns = ["metric", "steps", "value"]
+    assert drawing.data[columns].equals(of_chains.data[columns])
 
 
 def test_illegal_combinations_are_listed_by_reason(many: ResultsView, example: Example):
