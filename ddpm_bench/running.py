@@ -15,6 +15,7 @@ from ddpm_bench import records, tracking
 from ddpm_bench.errors import UserError
 from ddpm_bench.executors import Job, make_job
 from ddpm_bench.executors.local import LocalExecutor, Worker, make_workers
+from ddpm_bench.labels import count
 from ddpm_bench.planning import Plan, make_plan
 from ddpm_bench.planning.file import data_to_json, to_json
 from ddpm_bench.planning.jobs import make_jobs
@@ -174,10 +175,8 @@ def summary(plan: Plan, missing: int) -> str:
     """One line about what a run is going to do."""
     cells, trainings = plan.selected(), {cell.train.key for cell in plan.selected()}
     open_trainings = sum(not plan.store.has("train", key) for key in trainings)
-    return (
-        f"{plan.suite.name}: {len(cells)} cells, {len(trainings)} trainings ({open_trainings} to do), "
-        f"{missing} artifacts to make"
-    )
+    sizes = f"{count(len(cells), 'cell')}, {count(len(trainings), 'training')} ({open_trainings} to do)"
+    return f"{plan.suite.name}: {sizes}, {count(missing, 'artifact')} to make"
 
 
 def _write_plan(folder: Path, plan: Plan) -> None:

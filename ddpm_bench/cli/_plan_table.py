@@ -6,6 +6,8 @@ from typing import TYPE_CHECKING
 
 from rich.table import Table
 
+from ddpm_bench.labels import count
+
 if TYPE_CHECKING:
     from rich.console import Console
 
@@ -28,7 +30,8 @@ def print_plan(plan: Plan, console: Console) -> None:
     console.print(table)
     trainings = {cell.train.key for cell in plan.selected()}
     done = sum(plan.store.has("train", key) for key in trainings)
-    console.print(f"{len(plan.selected())} cells, {len(trainings)} trainings, {done} of them exist")
+    cells = count(len(plan.selected()), "cell")
+    console.print(f"{cells}, {count(len(trainings), 'training')}, {done} of them exist")
     for reason in dict.fromkeys(cell.reason for cell in plan.illegal):
         members = [cell for cell in plan.illegal if cell.reason == reason]
         print(f"illegal, {len(members)} of {len(plan.suite.cells)} cells ({_in_common(members, plan)}): {reason}")
