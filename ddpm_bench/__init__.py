@@ -15,17 +15,19 @@ Importing this package is cheap: torch and the rest are loaded when they are nee
 from __future__ import annotations
 
 import os
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from ddpm_bench.evaluating import Evaluated
     from ddpm_bench.planning import Plan
     from ddpm_bench.records import Results
     from ddpm_bench.running import Outcome
     from ddpm_bench.suite import Suite
 
 __version__ = "0.2.0"
-__all__ = ["load_suite", "plan", "results", "run"]
+__all__ = ["evaluate", "load_suite", "plan", "results", "run"]
 
 
 def _runs(runs: str | Path | None) -> Path:
@@ -54,6 +56,21 @@ def run(suite: Suite, *, runs: str | Path | None = None, reports: str | Path = "
     from ddpm_bench.running import run as run_suite
 
     return run_suite(suite, runs=_runs(runs), reports=Path(reports), **options)
+
+
+def evaluate(
+    images: Sequence[str | Path],
+    dataset: Any,
+    metrics: Sequence[str],
+    *,
+    runs: str | Path | None = None,
+    **options: Any,
+) -> Evaluated:
+    """The metrics of images that somebody else generated; options: extractors, overrides, samples, jobs, device,
+    skip_missing (see `ddpm_bench.evaluating.evaluate`)."""
+    from ddpm_bench.evaluating import evaluate as evaluate_images
+
+    return evaluate_images([Path(path) for path in images], dataset, metrics, runs=_runs(runs), **options)
 
 
 def results(suite: str, *, runs: str | Path | None = None) -> Results:

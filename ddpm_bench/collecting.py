@@ -64,7 +64,8 @@ class Collector:
             "status": status, "reason": reason, "train_key": cell.get("train"),
             "shares_training_with": [i for i in self._sharing.get(cell.get("train", ""), []) if i != cell["id"]],
             "artifacts": self._artifacts(cell), "log": None, "training": None,
-            "network_calls": None, "fit": None, "metrics": {}, "timings": {},
+            "network_calls": None, "fit": None, "gallery": None, "metrics": {},
+            "tables": {}, "timings": {},
         }  # fmt: skip
         if status == "illegal":
             return record
@@ -82,8 +83,10 @@ class Collector:
             chunks = [self.artifact("sample", key) for key in cell["samples"]]
             record["network_calls"] = self._network_calls(cell)
             record["fit"] = self._fit(cell)
+            record["gallery"] = self._gallery(cell)
             record["timings"]["sample_seconds"] = sum(c.manifest["timings"]["seconds"] for c in chunks if c) or None
-        record["metrics"] = self._metrics(cell, status, reason)
+        record["metrics"] = self.metrics(cell, status, reason)
+        record["tables"] = self.tables(cell)
         return record
 
     def status(self, cell: dict[str, Any]) -> tuple[str, str | None]:
@@ -109,6 +112,7 @@ class Collector:
         scores = [*(key for keys in cell["score"].values() for key in keys), *cell["fit"]]
         likelihoods, quality = cell["likelihood"].values(), cell["quality"].values()
         wanted = [cell["train"], *scores, *likelihoods, *cell["samples"], *cell["features"], *quality]
+        wanted += [*([cell["gallery"]] if cell.get("gallery") else []), *cell.get("nearest", {}).values()]
         seen: dict[str, None] = {}
         for key in wanted:
             for place in self.plan["tasks"][key]["inputs"].values():
@@ -135,6 +139,10 @@ class Collector:
             "train": place("train", cell["train"]),
             "likelihood": {split: place("likelihood", key) for split, key in cell["likelihood"].items()},
             "samples": [found for key in cell["samples"] if (found := place("sample", key))],
+            "gallery": place("gallery", cell["gallery"]) if cell.get("gallery") else None,
+            "nearest": {
+                space: found for space, key in cell.get("nearest", {}).items() if (found := place("nearest", key))
+            },
         }
 
     def _fit(self, cell: dict[str, Any]) -> dict[str, Any] | None:
@@ -142,6 +150,20 @@ class Collector:
         fits = [key for key in cell["fit"] if self.plan["tasks"][key]["stage"] == "fit"]
         artifact = self.artifact("fit", fits[0]) if fits else None
         return artifact.manifest["info"] if artifact else None
+
+    def _gallery(self, cell: dict[str, Any]) -> dict[str, Any] | None:
+        """What its pictures are of ({"network_calls": …, "timesteps": [the t of x̂_0]}; None as long as they are not
+        made), and "nearest": how often samples are nearer to training images than held-out ones, by space."""
+        made = self.artifact("gallery", cell["gallery"]) if cell.get("gallery") else None
+        searched = {space: self.artifact("nearest", key) for space, key in cell.get("nearest", {}).items()}
+        nearest = {
+            space: json.loads((artifact.path / "nearer.json").read_text(encoding="utf-8"))
+            for space, artifact in searched.items() if artifact
+        }  # fmt: skip
+        if made is None and not nearest:
+            return None
+        info = made.manifest["info"] if made else {"network_calls": 0, "timesteps": []}
+        return {"network_calls": info["network_calls"], "timesteps": info["timesteps"], "nearest": nearest}
 
     def _network_calls(self, cell: dict[str, Any]) -> dict[str, int]:
         """Calls of the network behind the cell's likelihood (fits included) and its samples, as far as they are made;
@@ -157,7 +179,8 @@ class Collector:
             for name, keys in found.items()
         }
 
-    def _metrics(self, cell: dict[str, Any], status: str, reason: str | None) -> dict[str, Any]:
+    def metrics(self, cell: dict[str, Any], status: str, reason: str | None) -> dict[str, Any]:
+        """Result name → record of a cell in this status, those that have no value with their reason."""
         found: dict[str, Any] = {}
         for split, key in cell["likelihood"].items():
             artifact = self.artifact("likelihood", key)
@@ -168,8 +191,7 @@ class Collector:
         for name, key in cell["quality"].items():
             artifact = self.artifact("quality", key)
             if artifact:
-                for part, estimate in estimates(artifact).items():
-                    found[f"{name}{part}"] = estimate
+                found |= {name + suffix: estimate for suffix, estimate in self._of_part(name, artifact).items()}
         expected = self.plan["metrics"]
         why = {"diverged": f"diverged: {reason}", "failed": reason}.get(status, "not computed yet")
 
@@ -191,17 +213,35 @@ class Collector:
             order = [name for name in order if not name.startswith("bits_per_dim")]
         return {name: everything[name] for name in dict.fromkeys(order)}
 
+    def _of_part(self, name: str, artifact: Artifact) -> dict[str, Any]:
+        """Suffix → estimate of the result of this name: a metric such as precision and recall has several."""
+        part = self.plan.get("parts", {}).get(name, "")
+        found = estimates(artifact)
+        return {key.removeprefix(part): estimate for key, estimate in found.items() if key.startswith(part)}
+
+    def tables(self, cell: dict[str, Any]) -> dict[str, Any]:
+        """Result name → the tables that the metric leaves beside its values, where it leaves any."""
+        found = {}
+        for name, key in cell["quality"].items():
+            artifact = self.artifact("quality", key)
+            if artifact and (artifact.path / "tables.json").is_file():
+                found[name] = json.loads((artifact.path / "tables.json").read_text(encoding="utf-8"))
+        return found
+
     def baselines(self) -> Iterator[dict[str, Any]]:
-        """Codes, floors and uniform noise."""
+        """Codes, floors and uniform noise, with the companions of their metrics."""
         for baseline in self.plan["baselines"]:
             artifact = self.artifact(baseline["stage"], baseline["key"])
             if artifact is None:
                 continue
-            for name, estimate in estimates(artifact).items():
-                if baseline["name"] is None:
+            if baseline["name"] is None:
+                for name, estimate in estimates(artifact).items():
                     yield {"name": name, "metric": baseline["metric"], **estimate}
-                elif not name:
-                    yield {"name": baseline["name"], "metric": baseline["metric"], **estimate}
+                continue
+            for suffix, estimate in self._of_part(baseline["metric"], artifact).items():
+                if suffix and estimate["value"] is None:
+                    continue  # a companion that does not exist here; cells say why
+                yield {"name": baseline["name"], "metric": baseline["metric"] + suffix, **estimate}
 
     def timesteps(self, split: str) -> Iterator[list[str]]:
         """The rows of timestep_kl.csv of a split, as text: the numbers stay as the likelihood stage wrote them."""

@@ -5,11 +5,13 @@ What both pay alike (hard images, loud noise) cancels, so a difference is known 
 
 from __future__ import annotations
 
+import json
 import math
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from ddpm_bench.errors import UserError
+from ddpm_bench.protocols import require_equal
 from ddpm_bench.store import Artifact
 
 if TYPE_CHECKING:
@@ -46,7 +48,8 @@ class PairedDifference:
 def paired_difference(first: ResultCell, second: ResultCell, split: str = "test") -> PairedDifference:
     """The difference of the bits/dim of two cells, image by image.
 
-    Raises UserError when one has no likelihood of the split, or they were not evaluated on the same images.
+    Raises UserError when one has no likelihood of the split, or they were not evaluated on the same images under the
+    same protocol.
     """
     import numpy as np
 
@@ -54,6 +57,7 @@ def paired_difference(first: ResultCell, second: ResultCell, split: str = "test"
     chains = [(cell.axes["timesteps"], bound["timesteps"]) for cell, bound in zip((first, second), bounds, strict=True)]
     if not np.array_equal(bounds[0]["indices"], bounds[1]["indices"]):
         raise UserError(f"cells {first.id} and {second.id} were evaluated on different images of the {split} split")
+    require_equal(f"bits/dim ({split})", [(first.id, bounds[0]["protocol"]), (second.id, bounds[1]["protocol"])])
     difference = bounds[0]["per_image"].sum(1) - bounds[1]["per_image"].sum(1)
     contrast = bounds[0]["noise"] - bounds[1]["noise"]
     count = len(difference)
@@ -79,4 +83,6 @@ def _bound(cell: ResultCell, split: str) -> dict[str, Any]:
         raise UserError(f"cell {cell.id} has no likelihood of the {split} split (status {cell.status})")
     artifact = Artifact(cell.runs / place)
     arrays = {name: np.load(artifact.path / f"{name}.npy") for name in ("indices", "per_image", "noise")}
-    return {**arrays, "timesteps": artifact.spec["reverse"]["timesteps"]}
+    estimates = json.loads((artifact.path / "estimates.json").read_text(encoding="utf-8"))
+    protocol = {**estimates[""]["protocol"], "data": artifact.manifest["inputs"]["data"][1]}
+    return {**arrays, "timesteps": artifact.spec["reverse"]["timesteps"], "protocol": protocol}

@@ -247,24 +247,27 @@ def _metric(name: str | None, path: str, context: Context) -> str | None:
     """The name in results that a claim or reference means, None after reporting."""
     if name is None or context.metrics is None or context.evaluation is None:
         return None
-    meant = [item.name for item in context.metrics if item.metric.name == name]
+    items = [item for item in context.metrics if item.metric.name == name]
+    meant = [item.name for item in items]
     if len(meant) > 1:
-        context.report(path, f'"{name}" is measured with several extractors; say which: {", ".join(meant)}')
+        why = "is measured with several extractors" if len({i.extractor for i in items}) > 1 else "has several results"
+        context.report(path, f'"{name}" {why}; say which: {", ".join(meant)}')
         return None
     if meant and meant[0] in result_names(context.metrics):
         return meant[0]
     known = result_names(context.metrics)
     for item in context.metrics:
-        for result in item.names:
-            if re.fullmatch(re.escape(result) + _endings(item, context.evaluation), name):
+        for suffix in item.metric.suffixes:
+            if re.fullmatch(_pattern(item, suffix, context.evaluation), name):
                 return name
     context.report(path, f"{show(name)} is not measured by this suite{suggestion(name, known)}")
     return None
 
 
-def _endings(item: Resolved, evaluation: Evaluation) -> str:
-    """A pattern for what may follow the name of a result: another split, another reference, fewer images."""
+def _pattern(item: Resolved, suffix: str, evaluation: Evaluation) -> str:
+    """A pattern for the names of a result or a companion: of another split, another reference, fewer images."""
+    name, suffix = re.escape(item.name), re.escape(suffix)
     if isinstance(item.metric, QualityMetric):
-        return r"(_test)?(_n\d+)?" if item.metric.uses_reference else r"(_n\d+)?"
+        return name + (r"(_test)?(_n\d+)?" if item.metric.uses_reference else r"(_n\d+)?") + suffix
     splits = [f"_{split}" for split in evaluation.splits if split != "test"]
-    return f"({'|'.join(splits)})?" if splits else ""
+    return name + suffix + (f"({'|'.join(splits)})?" if splits else "")

@@ -135,6 +135,38 @@ def images(axes: dict[str, str], seed: int) -> np.ndarray:
     return np.clip(np.rint(clean + amount * noise), 0, LEVELS - 1).astype(np.uint8)
 
 
+def write_gallery(out: Path, axes: dict[str, str], seed: int, shown: list[str]) -> tuple[dict[str, Any], ...]:
+    """The gallery of a cell: (artifacts, what results.json says). Every picture is of the cell's own samples."""
+    samples, random = images(axes, seed)[:16], np.random.default_rng([seed, 2, len(axes["prediction"])])
+    count = min(8, T if axes["sampling_steps"] == "all" else int(axes["sampling_steps"]))
+    timesteps = [int(t) for t in np.rint(np.linspace(T, 1, count))]
+    noise = random.normal(0, 12, (4, count, *samples.shape[1:])) * (np.array(timesteps) - 1).reshape(-1, 1, 1, 1) / T
+    weights = np.linspace(0, 1, 8).reshape(8, 1, 1, 1)
+    between = [(1 - weights) * first + weights * last for first, last in (samples[:2], samples[2:4])]
+    arrays = {
+        "gallery": {"progressive": samples[:4, None] + noise, "interpolation": np.stack(between)},
+        "pixels": {"images": samples[:, :, :, ::-1]}, "efficientnet_lite0": {"images": samples[::-1]},
+    }  # fmt: skip
+    places = {}
+    for name, found in arrays.items():
+        stage = "gallery" if name == "gallery" else "nearest"
+        places[name] = f"store/{stage}/{key(stage, name, *shown, seed)}"
+        (out / places[name]).mkdir(parents=True, exist_ok=True)
+        for file, values in found.items():
+            np.save(out / places[name] / f"{file}.npy", np.clip(np.rint(values), 0, LEVELS - 1).astype(np.uint8))
+    nearest = {}
+    for space, shift in (("pixels", 0.1), ("efficientnet_lite0", -0.05)):
+        share = min(0.99, 0.4 + shift + 0.15 * (axes["prediction"] == "x0") + 0.02 * float(random.random()))
+        kinds = {kind: {"value": value, "stderr": 0.03, "num_samples": 360, "unit": "share"}
+                 for kind, value in (("nearer", share), ("below_median", share - 0.01))}  # fmt: skip
+        nearest[space] = {
+            "space": space, **kinds, "num_held_out": 360, "num_train": 1293, "median_distance": 17.0,
+            "median_distance_held_out": 16.5,
+        }  # fmt: skip
+    artifacts = {"gallery": places.pop("gallery"), "nearest": places}
+    return artifacts, {"network_calls": 16 * (T if count == 8 else count), "timesteps": timesteps, "nearest": nearest}
+
+
 def write_csv(path: Path, rows: list[dict[str, Any]]) -> None:
     """Rows with one header; None is left empty."""
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -206,7 +238,7 @@ class Writer:
             "shares_training_with": [], "artifacts": {}, "log": f"logs/train/{trained}.jsonl",
             "training": {"num_parameters": 181_234, "steps": self.steps, "num_train_images": 1293,
                          "clipped_share": None, "divergence": None},
-            "network_calls": None, "fit": None, "metrics": {}, "timings": {},
+            "network_calls": None, "fit": None, "gallery": None, "metrics": {}, "timings": {},
         }  # fmt: skip
         if status == "illegal":
             return found | {"reason": illegal(axes), "train_key": None, "log": None, "training": None}
@@ -231,6 +263,8 @@ class Writer:
             "likelihood": (calls + 1) * sum(SPLITS[split] for split in self.splits),
             "sample": 360 * calls,
         }
+        artifacts, found["gallery"] = write_gallery(self.out, axes, seed, shown)
+        found["artifacts"] |= artifacts
         found["fit"] = {"split": "validation", "num_images": 144} if axes["variance"] == "optimal" else None
         tables = self.tables(axes, trained)
         found["metrics"] = metrics(tables, axes, np.random.default_rng([int(trained[:8], 16), 1]))
@@ -309,7 +343,7 @@ class Writer:
                             "first_step": "beta_tilde_2", "thresholding": "clip"},
                 "evaluation": {"metrics": ["bits_per_dim", "timestep_kl", "kernel_distance", "frechet_distance"],
                                "extractor": "efficientnet_lite0", "samples": 360, "splits": self.splits,
-                               "estimator": {"name": "full"}, "fit_images": 256},
+                               "estimator": {"name": "full"}, "fit_images": 256, "gallery": True},
                 "matrix": {name: self.axes[name] for name in self.varied} | {"seed": list(self.seeds)},
             },
             "overrides": ["training.steps=1000"],

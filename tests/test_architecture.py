@@ -35,11 +35,14 @@ LAYERS = [
     {"stages"},  # above the suite, which they do not know: see FORBIDDEN
     {"executors"},
     {"planning", "progress"},
-    {"running"},
+    {"running", "evaluating"},
     {"cli", "__main__"},
 ]  # fmt: skip
 # What reads results stands apart: files, numpy, pandas and json only. `running` and `cli` may use it.
-RESULTS = [{"errors", "environment", "store", "log_snr"}, {"collecting"}, {"records", "paired"}, {"report", "tracking"}]
+RESULTS = [
+    {"errors", "environment", "store", "log_snr", "protocols"}, {"collecting"}, {"records", "paired"},
+    {"report", "tracking"},
+]  # fmt: skip
 
 FORBIDDEN = {
     "store": {"errors", "identity", "registry"},  # paths and digests, nothing else
@@ -123,7 +126,7 @@ def may_import(source: str, target: str) -> bool:
         return below is not None and below <= above
     here, there = level(source, LAYERS), level(target, LAYERS)
     if there is None:  # results, seen from the other branch
-        return source in ("running", "cli") and below is not None
+        return source in ("running", "evaluating", "cli") and below is not None
     assert here is not None
     return there <= here
 
@@ -183,7 +186,7 @@ def test_mlflow_in_tracking_only() -> None:
 
 def test_results_need_neither_torch_nor_scikit_learn() -> None:
     allowed = {"numpy", "pandas", "scipy", "matplotlib", "seaborn", "jinja2", "markupsafe", "PIL", "filelock"}
-    readers = {"collecting", "records", "report", "environment", "store", "log_snr"}
+    readers = {"collecting", "records", "report", "environment", "store", "log_snr", "protocols", "paired"}
     used = {found.target.partition(".")[0] for found in imports() if part(found.module) in readers}
     assert used - set(sys.stdlib_module_names) - {"ddpm_bench"} <= allowed
 

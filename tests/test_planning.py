@@ -307,7 +307,7 @@ def test_many_chunks_are_split_over_jobs(plans: Plans) -> None:
         images = {task.key for task in job.tasks if task.stage == "sample"}
         assert {task.inputs["images"][1] for task in job.tasks if task.stage == "features"} == images
     last = make_jobs(plan, num_workers=1)[-1]
-    assert {task.stage for task in last.tasks} == {"quality"}
+    assert {task.stage for task in last.tasks} == {"quality", "nearest"}
     assert {task.key for job in jobs for task in job.tasks if task.stage == "features"} <= last.needs
 
 
@@ -376,7 +376,9 @@ def test_other_data_are_a_difference(plans: Plans) -> None:
 def test_keys_can_be_computed_from_manifests(finished_tiny: FinishedRun) -> None:
     store = Store(finished_tiny.runs / "store")
     found = sorted(artifacts(finished_tiny.runs))
-    assert {stage for stage, _ in found} == {"data", "train", "score", "likelihood", "sample", "baseline"}
+    assert {stage for stage, _ in found} == {
+        "data", "train", "score", "likelihood", "sample", "baseline", "gallery", "nearest",
+    }  # fmt: skip
 
     def identity(place: Any) -> Any:
         if isinstance(place[0], list):

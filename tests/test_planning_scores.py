@@ -181,15 +181,15 @@ def calls(plan: Plan) -> int:
 
 
 def test_calls_are_counted_exactly(plans: Plans) -> None:
-    none = "evaluation.samples=1"  # 100 calls
+    none = "evaluation.samples=1"  # 100 calls, and those of the gallery's 16 images
     # full: every one of T = 100 steps, the first one twice; 360 test images, 144 for the fit.
-    assert calls(plans("", none)) == 100 + 360 * 101
-    assert calls(plans(matrix(variance='["optimal"]'), none)) == 100 + (360 + 144) * 101
+    assert calls(plans("", none)) == 17 * 100 + 360 * 101
+    assert calls(plans(matrix(variance='["optimal"]'), none)) == 17 * 100 + (360 + 144) * 101
     sampled = 'evaluation.estimator={name = "importance", calls_per_image = 20}'
-    assert calls(plans("", none, sampled)) == 100 + 360 * 20
+    assert calls(plans("", none, sampled)) == 17 * 100 + 360 * 20
     few = ("reverse.sampling_steps=10", "reverse.spacing=trailing")
-    assert calls(plans("", none, *few)) == 10 + 360 * (101 + 2)
-    assert calls(plans(matrix(variance='["learned_range"]', loss='["vlb"]'), none, *few)) == 10 + 360 * 11
+    assert calls(plans("", none, *few)) == 17 * 10 + 360 * (101 + 2)
+    assert calls(plans(matrix(variance='["learned_range"]', loss='["vlb"]'), none, *few)) == 17 * 10 + 360 * 11
 
 
 # Evaluations that the bound does not know

@@ -215,6 +215,16 @@ def test_values_are_paired_with_the_cells_of_equal_seed(load):
     assert sorted(map(len, keys.values())) == [2, 2]
 
 
+def test_schedules_of_the_same_betas_share_a_training(load):
+    """`scale` multiplies by 1000/T: at T = 1000 it changes nothing, at T = 500 everything."""
+    names = '["linear", {name = "linear", scale = false}]'
+    cells = load(f"[matrix]\ntimesteps = [500, 1000]\nschedule = {names}\n").cells
+    assert [cell.axes["schedule"] for cell in cells] == ["linear", "linear(scale=false)"] * 2
+    short, short_unscaled, long, long_unscaled = (dumps(bind(cell.cell)[0]) for cell in cells)
+    assert long == long_unscaled
+    assert len({short, short_unscaled, long}) == 3
+
+
 @pytest.mark.parametrize(
     ("line", "message"),
     [

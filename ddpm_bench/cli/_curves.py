@@ -2,17 +2,15 @@
 
 from __future__ import annotations
 
-import dataclasses
 from collections.abc import Sequence
 from typing import Any
 
 import torch
 
-from ddpm_bench import fields, toml
+from ddpm_bench.cli._parameters import make, parse, required
 from ddpm_bench.diffusion.likelihood import bits_per_dim, prior_kl
 from ddpm_bench.diffusion.schedules import Schedule
 from ddpm_bench.diffusion.weightings import Weighting
-from ddpm_bench.errors import UserError
 from ddpm_bench.labels import value_label
 
 DEFAULT_TIMESTEPS = 1000
@@ -28,15 +26,12 @@ def curve(cls: Any, timesteps: int | None, assignments: Sequence[str]) -> list[s
 
     timesteps: T of a schedule; assignments: `parameter=value` of the entry. Raises UserError for one that does not fit.
     """
-    given = _parameters(assignments)
-    missing = [name for name in _required(cls) if name not in given]
+    given = parse(assignments)
+    missing = [name for name in required(cls) if name not in given]
     if missing:
         wanted = " ".join(f"--set {name}=VALUE" for name in missing)
         return [f"Curve: depends on {' and '.join(missing)}, which has no default; {wanted} shows it"]
-    problems: list[str] = []
-    entry = fields.build(cls, given, cls.name, lambda path, text: problems.append(f"{path}: {text}"))
-    if problems:
-        raise UserError(problems)
+    entry = make(cls, given)
     if isinstance(entry, Schedule):
         return schedule_curve(entry, timesteps or DEFAULT_TIMESTEPS)
     assert isinstance(entry, Weighting)
@@ -86,24 +81,3 @@ def _drawing(heights: Sequence[float], top: str, bottom: str, left: str, right: 
         lines.append(f"{label:>{margin}} " + "".join(EIGHTHS[min(8, max(0, n - 8 * row))] for n in filled).rstrip())
     lines.append(f"{'':{margin}} {left}{right:>{len(heights) - len(left)}}")
     return lines
-
-
-def _required(cls: Any) -> list[str]:
-    missing = dataclasses.MISSING
-    return [f.name for f in dataclasses.fields(cls) if f.default is missing and f.default_factory is missing]
-
-
-def _parameters(assignments: Sequence[str]) -> dict[str, Any]:
-    """parameter → value. Raises UserError with every assignment that is none."""
-    found: dict[str, Any] = {}
-    problems = []
-    for assignment in assignments:
-        try:
-            keys, value = toml.parse_assignment(assignment)
-        except ValueError as problem:
-            problems.append(f"--set {assignment}: {problem}")
-        else:
-            found[".".join(keys)] = value
-    if problems:
-        raise UserError(problems)
-    return found

@@ -8,6 +8,7 @@ from rich.cells import cell_len
 from rich.table import Table as Grid
 
 from ddpm_bench.report import words
+from ddpm_bench.report.export import T_INTERVAL
 from ddpm_bench.report.source import ResultsView
 from ddpm_bench.report.table import Entry, Row, Table, make_table
 from ddpm_bench.report.variants import metric_names
@@ -21,7 +22,6 @@ MAX_NAMES = 4
 """Variants that are named with the reason why they are not done."""
 BORDERS = 3
 """Columns of the terminal that a column's padding and line take."""
-ERRORS = {"t": "95 % t interval over seeds", "stderr": "standard error over images (one seed)"}
 
 
 def results_table(view: ResultsView) -> Table:
@@ -29,18 +29,23 @@ def results_table(view: ResultsView) -> Table:
     return make_table(view, [name for name in metric_names(view) if not words.is_companion(name)])
 
 
-def print_results(view: ResultsView, console: Console) -> None:
-    """A row a variant, then the baselines; below it why cells are not done or values are missing."""
+def print_results(view: ResultsView, console: Console, table: Table | None = None) -> None:
+    """A row a variant, then the baselines; below it why cells are not done or values are missing.
+
+    table: with other columns than those of `results_table`.
+    """
     with words.symbols(view.data["symbols"]):
-        _print(view, results_table(view), console)
+        _print(view, table or results_table(view), console)
 
 
 def _print(view: ResultsView, table: Table, console: Console) -> None:
     console.print(view.data["title"], style="bold", markup=False)
     for some in _groups(table, console.width):
         console.print(_grid(table, some))
-    for kind in sorted(table.kinds):
-        console.print(f"± {ERRORS[kind]}", style="dim")
+    if "stderr" in table.kinds:
+        console.print(f"± standard error {table.over} (one seed)", style="dim")
+    if "t" in table.kinds:
+        console.print(f"± {T_INTERVAL}", style="dim")
     if table.vacuous:
         console.print("* a vacuous bound: longer than the uniform code", style="dim")
     for (status, reason), names in _troubles(table).items():

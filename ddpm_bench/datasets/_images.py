@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import zlib
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -14,6 +15,8 @@ from ddpm_bench.randomness import Stream
 
 RESIZE = Image.Resampling.BILINEAR
 """The triangle filter, widened by the scale when it makes images smaller (antialiased), rounded to whole levels."""
+DAMAGE = (OSError, SyntaxError, ValueError, zlib.error, Image.DecompressionBombError)
+"""What PIL raises for files that are not sound images."""
 
 
 def resize(images: np.ndarray, size: int | None) -> np.ndarray:
@@ -30,6 +33,15 @@ def resize(images: np.ndarray, size: int | None) -> np.ndarray:
         result = np.asarray(Image.fromarray(pixels).resize((size, size), RESIZE))
         out[...] = result.transpose(2, 0, 1) if channels == 3 else result
     return resized
+
+
+def central_square(image: Image.Image, size: int, side: int | None = None) -> Image.Image:
+    """The central square of a side (left out: the shorter one of the image), resized to `size`."""
+    width, height = image.size
+    side = side or min(width, height)
+    left, top = (width - side) // 2, (height - side) // 2
+    square = image if (width, height) == (side, side) else image.crop((left, top, left + side, top + side))
+    return square if side == size else square.resize((size, size), RESIZE)
 
 
 def hold_out(num_images: int, num_held_out: int, labels: np.ndarray | None, purpose: str) -> np.ndarray:

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
+from typing import ClassVar
 
 import numpy as np
 
-from ddpm_bench.datasets import Dataset, Images
+from ddpm_bench.datasets import Dataset, Images, Published
 from ddpm_bench.datasets._images import hold_out, resize
 from ddpm_bench.errors import require
 from ddpm_bench.registry import register
@@ -30,6 +31,10 @@ class Digits(Dataset):
 
     size: int | None = None
     """Side of the images; left out: 8."""
+
+    published: ClassVar[Published] = Published(
+        origin="the package scikit-learn", num_images=(1797 - NUM_TEST, NUM_TEST)
+    )
 
     def __post_init__(self) -> None:
         require(self.size is None or self.size >= 1, "size", f"must be at least 1, got {self.size}")

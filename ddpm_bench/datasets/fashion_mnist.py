@@ -2,39 +2,21 @@
 
 from __future__ import annotations
 
-import gzip
-import math
-import zlib
 from dataclasses import dataclass
 from pathlib import Path
+from typing import ClassVar
 
-import numpy as np
-
-from ddpm_bench.datasets import Dataset, Images
-from ddpm_bench.datasets._images import find_file, find_folder, resize
-from ddpm_bench.errors import UserError, require
+from ddpm_bench.datasets import Published
+from ddpm_bench.datasets._idx import IdxImages
 from ddpm_bench.registry import register
 
-SIDE = 28
-SHAPES: dict[str, tuple[int, ...]] = {
-    "train-images-idx3-ubyte.gz": (60_000, SIDE, SIDE),
-    "train-labels-idx1-ubyte.gz": (60_000,),
-    "t10k-images-idx3-ubyte.gz": (10_000, SIDE, SIDE),
-    "t10k-labels-idx1-ubyte.gz": (10_000,),
-}
-"""File (or the same decompressed, without .gz) → shape of its array."""
 DEBIAN = Path("/usr/share/datasets/fashion-mnist")
 """Where Debian's package dataset-fashion-mnist puts the files."""
-REMEDY = (
-    "Put the four files of https://github.com/zalandoresearch/fashion-mnist there (torchvision's download has the same "
-    "layout), install Debian's package dataset-fashion-mnist, or set DDPM_BENCH_DATA to the folder that has "
-    "FashionMNIST/raw."
-)
 
 
 @register
 @dataclass(frozen=True, kw_only=True)
-class FashionMnist(Dataset):
+class FashionMnist(IdxImages):
     """Fashion-MNIST: 60 000 training and 10 000 test images of clothing, 1×28×28, 256 grey levels, 10 classes.
 
     Read from FashionMNIST/raw in the folder of local data sets (torchvision's layout; compressed or not), or from
@@ -44,51 +26,21 @@ class FashionMnist(Dataset):
     Source: Xiao, Rasul & Vollgraf 2017, Fashion-MNIST: a novel image dataset for benchmarking.
     """
 
-    size: int | None = None
-    """Side of the images; left out: 28."""
+    title: ClassVar[str] = "Fashion-MNIST"
+    remedy: ClassVar[str] = (
+        "`ddpm-bench data fetch fashion_mnist` downloads it. Or put the four files of "
+        "https://github.com/zalandoresearch/fashion-mnist there (torchvision's download has the same layout), install "
+        "Debian's package dataset-fashion-mnist, or set DDPM_BENCH_DATA to the folder that has FashionMNIST/raw."
+    )
+    published: ClassVar[Published] = Published(
+        origin="https://github.com/zalandoresearch/fashion-mnist",
+        num_images=(60_000, 10_000),
+        licence="MIT",
+        downloader="FashionMNIST",
+        download_size="about 31 MB",
+        folder="FashionMNIST/raw",
+    )
 
-    def __post_init__(self) -> None:
-        require(self.size is None or self.size >= 1, "size", f"must be at least 1, got {self.size}")
-
-    def load(self, root: Path) -> Images:
-        """The images. Raises UserError when files are missing or damaged."""
-        files = zip(self._files(root), SHAPES.values(), strict=True)
-        train, train_labels, test, test_labels = (read_idx(path, shape) for path, shape in files)
-        return Images(
-            train=resize(train[:, None], self.size),
-            test=resize(test[:, None], self.size),
-            levels=self.levels,
-            train_labels=train_labels.astype(np.int64),
-            test_labels=test_labels.astype(np.int64),
-        )
-
-    def sources(self, root: Path) -> list[Path]:
-        """The four files."""
-        return self._files(root)
-
-    def shape(self, root: Path) -> tuple[int, int, int]:
-        """(1, 28, 28), or as `size` says."""
-        side = self.size or SIDE
-        return 1, side, side
-
-    def _files(self, root: Path) -> list[Path]:
-        folder = find_folder("Fashion-MNIST", [root / "FashionMNIST" / "raw", DEBIAN], list(SHAPES), REMEDY)
-        return [path for name in SHAPES if (path := find_file(folder, name))]
-
-
-def read_idx(path: Path, shape: tuple[int, ...]) -> np.ndarray:
-    """The uint8 array in an IDX file, compressed where its name ends in .gz, after checking that it has this shape.
-
-    The format: two zero bytes, 0x08 for uint8, the number of dimensions, each dimension as a big-endian 32-bit number,
-    the values. Raises UserError naming the file when its header, length or compression is wrong.
-
-    Source: LeCun, Cortes & Burges, The MNIST database of handwritten digits, "the IDX file format".
-    """
-    try:
-        content = gzip.decompress(path.read_bytes()) if path.suffix == ".gz" else path.read_bytes()
-    except (gzip.BadGzipFile, EOFError, zlib.error) as problem:
-        raise UserError(f"{path}: not a sound gzip file ({problem}); replace it") from problem
-    header = bytes((0, 0, 8, len(shape))) + np.array(shape, dtype=">u4").tobytes()
-    if content[: len(header)] != header or len(content) != len(header) + math.prod(shape):
-        raise UserError(f"{path}: not an IDX file of {' × '.join(map(str, shape))} bytes; replace it")
-    return np.frombuffer(content, dtype=np.uint8, offset=len(header)).reshape(shape).copy()
+    def places(self, root: Path) -> list[Path]:
+        """torchvision's folder, then Debian's."""
+        return [*super().places(root), DEBIAN]

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
+from typing import ClassVar
 
 import numpy as np
 import torch
 
-from ddpm_bench.datasets import Dataset, Images
+from ddpm_bench.datasets import Dataset, Images, Published
 from ddpm_bench.errors import require
 from ddpm_bench.randomness import Stream
 from ddpm_bench.registry import register
@@ -32,6 +33,8 @@ class Gaussian(Dataset):
     num_test: int = 2048
     seed: int = 0
     """Seed of the draws; the seeds of a suite change training and evaluation, never the data."""
+
+    published: ClassVar[Published] = Published(origin="a random generator with a seed", licence="none")
 
     def __post_init__(self) -> None:
         positive = "must be positive, got"

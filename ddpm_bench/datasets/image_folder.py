@@ -5,23 +5,23 @@ from __future__ import annotations
 import io
 import os
 import zipfile
-import zlib
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
-from typing import Literal
+from typing import ClassVar, Literal
 
 import numpy as np
 from PIL import Image
 
-from ddpm_bench.datasets import Dataset, Images
-from ddpm_bench.datasets._images import RESIZE, hold_out
+from ddpm_bench.datasets import Dataset, Images, Published
+from ddpm_bench.datasets._images import DAMAGE as IMAGE_DAMAGE
+from ddpm_bench.datasets._images import RESIZE, central_square, hold_out
 from ddpm_bench.errors import UserError, require
 from ddpm_bench.registry import register
 
 SUFFIXES = (".bmp", ".gif", ".jpeg", ".jpg", ".pgm", ".png", ".ppm", ".tif", ".tiff", ".webp")
-DAMAGE = (OSError, SyntaxError, ValueError, zlib.error, zipfile.BadZipFile, Image.DecompressionBombError)
+DAMAGE = (*IMAGE_DAMAGE, zipfile.BadZipFile)
 """What PIL and zipfile raise for files that are not sound."""
 MIN_TRAIN = 10
 """Training images below which a tenth of them is no validation split."""
@@ -51,6 +51,10 @@ class ImageFolder(Dataset):
     test_fraction: float = 0.1
     """Share of the images held out, unless directories say it."""
 
+    published: ClassVar[Published] = Published(
+        origin="a directory or zip file of yours, named by path and size", licence="that of your images"
+    )
+
     def __post_init__(self) -> None:
         require(self.size >= 1, "size", f"must be at least 1, got {self.size}")
         require(0 < self.test_fraction < 1, "test_fraction", f"must lie between 0 and 1, got {self.test_fraction}")
@@ -58,7 +62,7 @@ class ImageFolder(Dataset):
     def load(self, root: Path) -> Images:
         """The images. Raises UserError when there are too few, or one cannot be read (it is named)."""
         path = self._locate(root)
-        with _open(path) as (names, read):
+        with open_images(path) as (names, read):
             test, labels = _splits(names, self.test_fraction)
             num_train, num_test = int((~test).sum()), int(test.sum())
             if num_train < MIN_TRAIN or num_test < 1:
@@ -83,7 +87,7 @@ class ImageFolder(Dataset):
     def sources(self, root: Path) -> list[Path]:
         """The zip file, or the image files of the directory."""
         path = self._locate(root)
-        return [path / name for name in _names_in_directory(path)] if path.is_dir() else [path]
+        return [path / name for name in image_names(path)] if path.is_dir() else [path]
 
     def shape(self, root: Path) -> tuple[int, int, int]:
         """(channels, size, size)."""
@@ -104,12 +108,9 @@ class ImageFolder(Dataset):
             if opened.mode[0] in "IF":
                 raise ValueError(f"more than 8 bits per channel (mode {opened.mode})")
             image = opened.convert("RGB" if self.channels == 3 else "L")
-        width, height = image.size
-        if self.crop == "center" and width != height:
-            side = min(width, height)
-            left, top = (width - side) // 2, (height - side) // 2
-            image = image.crop((left, top, left + side, top + side))
-        if image.size != (self.size, self.size):
+        if self.crop == "center":
+            image = central_square(image, self.size)
+        elif image.size != (self.size, self.size):
             image = image.resize((self.size, self.size), RESIZE)
         pixels = np.asarray(image)
         return pixels.transpose(2, 0, 1) if self.channels == 3 else pixels[None]
@@ -120,17 +121,17 @@ def _wanted(name: str) -> bool:
     return name.lower().endswith(SUFFIXES) and not hidden
 
 
-def _names_in_directory(path: Path) -> list[str]:
+def image_names(path: Path) -> list[str]:
     """Sorted relative paths of the images, with slashes: the order is that of a zip file of the directory."""
     found = (Path(folder, file) for folder, _, files in os.walk(path) for file in files)
     return sorted(name for name in (file.relative_to(path).as_posix() for file in found) if _wanted(name))
 
 
 @contextmanager
-def _open(path: Path) -> Iterator[tuple[list[str], Callable[[str], bytes]]]:
+def open_images(path: Path) -> Iterator[tuple[list[str], Callable[[str], bytes]]]:
     """The sorted names of the images and a function that reads one. Raises UserError for a file that is no zip."""
     if path.is_dir():
-        yield _names_in_directory(path), lambda name: (path / name).read_bytes()
+        yield image_names(path), lambda name: (path / name).read_bytes()
         return
     try:
         archive = zipfile.ZipFile(path)

@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import lru_cache
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, ClassVar
 
 from ddpm_bench.registry import Entry
 
@@ -19,6 +19,11 @@ if TYPE_CHECKING:
 
 class Extractor(Entry, axis="extractors"):
     """The configuration of an extractor; made ready by `load`, then called."""
+
+    classes_of: ClassVar[str | None] = None
+    """The data set whose labels the logits stand for, in their order: there alone its classes are the data's."""
+    class_names: ClassVar[tuple[str, ...]] = ()
+    """The names of the classes, where `classes_of` names a data set."""
 
     def weights(self) -> Path:
         """The weight file. Raises UserError, which says how to get it, when it is missing or not the expected one."""

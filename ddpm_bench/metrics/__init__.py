@@ -6,53 +6,18 @@ generated with real images in an extractor's features.
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass, field
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
-import numpy as np
-
 from ddpm_bench.extractors import metric_word
+from ddpm_bench.metrics._records import Estimate, FeatureInputs, Measured, Value, mean_over_generations
 from ddpm_bench.registry import Entry
 
 if TYPE_CHECKING:
     from ddpm_bench.extractors import Extractor
 
-
-@dataclass(frozen=True)
-class Estimate:
-    """A measured value.
-
-    value: None when it was not computed, then `reason` says why; stderr: standard error in the same unit, None where
-    there is none, of the images as a sample of a population; stderr_noise: that of the noise drawn in the evaluation,
-    the images held fixed; num_samples: images that entered; protocol: all that must agree before two values are
-    compared.
-    """
-
-    value: float | None
-    stderr: float | None
-    num_samples: int
-    unit: str
-    higher_is_better: bool
-    protocol: dict[str, Any] = field(default_factory=dict)
-    reason: str | None = None
-    stderr_noise: float | None = None
-
-    def to_json(self) -> dict[str, Any]:
-        """The record as it stands in results.json."""
-        return asdict(self)
-
-
-@dataclass(frozen=True)
-class FeatureInputs:
-    """Two sets of images in one extractor's features.
-
-    generated, reference: float32 [N, d]; *_logits: class logits float32 [N, classes] or None.
-    """
-
-    generated: np.ndarray
-    reference: np.ndarray
-    generated_logits: np.ndarray | None
-    reference_logits: np.ndarray | None
+__all__ = ["Estimate", "FeatureInputs", "Measured", "Metric", "QualityMetric", "ScoreMetric", "Value",
+           "foreign_classes", "mean_over_generations"]  # fmt: skip
 
 
 class Metric(Entry, axis="metrics"):
@@ -63,12 +28,15 @@ class Metric(Entry, axis="metrics"):
     unit: ClassVar[str] = ""
     uses_reference: ClassVar[bool] = False
     """Whether reference images enter; a classifier score looks at generated images alone."""
+    parts: ClassVar[tuple[str, ...]] = ("",)
+    """Its results, each with a name of its own; a metric of one result calls it ""."""
     suffixes: ClassVar[tuple[str, ...]] = ("",)
-    """What it adds to results, by the ending of the name: "" is the metric itself, "_std" and the like companions."""
+    """What each part adds to results, by the ending of the name: "" is the part itself, "_std" and the like companions.
+    Part and suffix together are the key of a number."""
 
-    def result_name(self, extractor: Extractor | None) -> str:
-        """The name of its result. extractor: of a quality metric, else None."""
-        return metric_word(self.name.rpartition("/")[2])
+    def result_names(self, extractor: Extractor | None) -> dict[str, str]:
+        """Part → the name of its result. extractor: of a quality metric, else None."""
+        return {"": metric_word(self.name.rpartition("/")[2])}
 
 
 class ScoreMetric(Metric):
@@ -78,45 +46,41 @@ class ScoreMetric(Metric):
 
 
 class QualityMetric(Metric):
-    """A metric of generated images. `values` computes it, `compute` makes records of that."""
+    """A metric of generated images. `values` (or `measure`, for more than bare numbers) computes it."""
 
     needs = "features"
     prefix: ClassVar[str]
-    """Results are named `<prefix>_<extractor>`."""
+    """Results are named `<prefix>_<extractor>`; those of a metric of several parts `<part>_<extractor>`."""
     extractor: ClassVar[str | None] = None
     """The one extractor that the metric is defined for (fid: inception); None: the suite's."""
+    uses_classes: ClassVar[bool] = False
+    """Whether it reads class logits: its protocol then says whether the classes are those of the data."""
+    needs_classes_of_data: ClassVar[bool] = False
+    """Whether it has no value where the classes are not those of the data."""
     uses_reference = True
 
-    def result_name(self, extractor: Extractor | None) -> str:
+    def result_names(self, extractor: Extractor | None) -> dict[str, str]:
         """`<prefix>_<label>`; the metric's own name where it is defined for this extractor, published weights
         included."""
         assert extractor is not None
-        return self.name if extractor.label == self.extractor else f"{self.prefix}_{extractor.label}"
+        if extractor.label == self.extractor:
+            return {"": self.name}
+        return {part: f"{part or self.prefix}_{extractor.label}" for part in self.parts}
 
-    def compute(self, inputs: FeatureInputs) -> dict[str, Estimate]:
-        """The estimates by suffix, with the metric's own protocol; who calls adds the extractor's and the sampler's.
+    @property
+    def keys(self) -> list[str]:
+        """The keys of its numbers, in order."""
+        return [part + suffix for part in self.parts for suffix in self.suffixes]
 
-        What cannot be computed has the value None and a reason.
-        """
-        n_generated, n_reference = len(inputs.generated), len(inputs.reference)
+    def measure(self, inputs: FeatureInputs) -> Measured:
+        """The numbers of one set of generated images; what cannot be computed has the value None and a reason."""
         reason = self.unable(inputs)
-        found: dict[str, Any] = self.values(inputs) if reason is None else dict.fromkeys(self.suffixes)
-        return {
-            suffix: Estimate(
-                value=found[suffix],
-                stderr=None,
-                num_samples=n_generated,
-                unit=self.unit,
-                # A companion (the spread over subsets) is no measure of quality: larger is not better.
-                higher_is_better=self.higher_is_better and not suffix,
-                protocol=self.protocol(n_generated, n_reference, inputs.generated.shape[1]),
-                reason=reason,
-            )
-            for suffix in self.suffixes
-        }
+        if reason is not None:
+            return Measured({key: Value(None, reason=reason) for key in self.keys})
+        return Measured({key: Value(value) for key, value in self.values(inputs).items()})
 
     def values(self, inputs: FeatureInputs) -> dict[str, float]:
-        """The numbers by suffix."""
+        """The numbers by key, of inputs that `unable` has no objection to."""
         raise NotImplementedError
 
     def unable(self, inputs: FeatureInputs) -> str | None:
@@ -127,3 +91,43 @@ class QualityMetric(Metric):
         """The metric's own part of the protocol: numbers of images, subset sizes, splits, seeds."""
         images = {"n_generated": n_generated}
         return {**images, "n_reference": n_reference} if self.uses_reference else images
+
+    def compute(self, inputs: FeatureInputs) -> dict[str, Estimate]:
+        """The estimates of one set of generated images by key."""
+        sizes = len(inputs.generated), len(inputs.reference), inputs.generated.shape[1]
+        return self.estimates([self.measure(inputs)], *sizes)
+
+    def estimates(
+        self, measured: Sequence[Measured], n_generated: int, n_reference: int, num_features: int
+    ) -> dict[str, Estimate]:
+        """The estimates by key, with the metric's own protocol; who calls adds the extractor's and the sampler's.
+
+        measured: one entry for each independent generation of n_generated images. With several a number is their mean
+        and its standard error s/√R, whatever error each has by itself.
+        """
+        protocol = self.protocol(n_generated, n_reference, num_features)
+        found = {}
+        for key in self.keys:
+            merged = mean_over_generations([item.values[key] for item in measured])
+            found[key] = Estimate(
+                value=merged.value,
+                stderr=merged.stderr,
+                num_samples=n_generated * len(measured),
+                unit=self.unit,
+                # A companion (the spread over subsets) is no measure of quality: larger is not better.
+                higher_is_better=self.higher_is_better and key in self.parts,
+                protocol={**protocol, **merged.protocol},
+                reason=merged.reason,
+            )
+        return found
+
+
+def foreign_classes(extractor: Extractor, dataset: str) -> str | None:
+    """Why the classes of an extractor are not those of a data set, or None.
+
+    A score over other classes can be computed and means nothing: uniform noise has many of ImageNet's.
+    """
+    if extractor.classes_of == dataset:
+        return None
+    known = "" if extractor.classes_of is None else f"; they are those of {extractor.classes_of}"
+    return f"the classes of {extractor.label} are not those of the data ({dataset}){known}"

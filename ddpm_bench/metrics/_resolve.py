@@ -18,11 +18,13 @@ DEFAULT_EXTRACTOR = "efficientnet_lite0"
 
 @dataclass(frozen=True)
 class Resolved:
-    """One metric to compute. name: of its result; extractor: None for likelihood metrics."""
+    """One result of a metric to compute. name: of the result; part: which of the metric's it is; extractor: None for
+    likelihood metrics."""
 
     metric: Metric
     extractor: Extractor | None
     name: str
+    part: str = ""
 
     @property
     def higher_is_better(self) -> bool:
@@ -72,11 +74,15 @@ def result_names(resolved: Sequence[Resolved]) -> list[str]:
 def _generic(name: str, extractors: Sequence[Extractor]) -> list[Resolved]:
     metric: Metric = get("metrics", name)()
     if not isinstance(metric, QualityMetric):
-        return [Resolved(metric, None, metric.result_name(None))]
+        return _results(metric, None)
     if metric.extractor is not None:
         extractors = [extractor for extractor in extractors if extractor.name == metric.extractor]
     chosen = extractors or [get("extractors", metric.extractor or DEFAULT_EXTRACTOR)()]
-    return [Resolved(metric, extractor, metric.result_name(extractor)) for extractor in chosen]
+    return [result for extractor in chosen for result in _results(metric, extractor)]
+
+
+def _results(metric: Metric, extractor: Extractor | None) -> list[Resolved]:
+    return [Resolved(metric, extractor, name, part) for part, name in metric.result_names(extractor).items()]
 
 
 def _specific(name: str, extractors: Sequence[Extractor]) -> list[Resolved]:
@@ -104,7 +110,7 @@ def _candidates(extractors: Sequence[Extractor]) -> Iterator[Resolved]:
             continue
         extractor = _default(choice) if isinstance(choice, str) else choice
         if extractor is not None:
-            yield Resolved(metric, extractor, metric.result_name(extractor))
+            yield from _results(metric, extractor)
 
 
 def _default(name: str) -> Extractor | None:

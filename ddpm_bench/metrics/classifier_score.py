@@ -19,7 +19,8 @@ class ClassifierScore(QualityMetric):
 
     exp(mean over images of KL(p(y|x) ‖ p(y))), p(y) the mean of p(y|x); mean over 10 splits of the images in shuffled
     order. From 1 to the number of classes. It knows no reference images and means nothing where the classes are not
-    the data's. The companion `_std` is the standard deviation over the splits.
+    the data's (its protocol says so as `classes_of_data`): it then supports no claim. The companion `_std` is the
+    standard deviation over the splits.
 
     Source: Salimans et al. 2016, Improved techniques for training GANs, § 4; torch-fidelity computes it.
     """
@@ -27,6 +28,7 @@ class ClassifierScore(QualityMetric):
     prefix = "cs"
     higher_is_better = True
     uses_reference = False
+    uses_classes = True
     suffixes = ("", "_std")
 
     def values(self, inputs: FeatureInputs) -> dict[str, float]:

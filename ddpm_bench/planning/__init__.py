@@ -11,6 +11,7 @@ import torch
 
 from ddpm_bench.diffusion.likelihood import bits_per_dim, prior_kl
 from ddpm_bench.labels import value_label
+from ddpm_bench.planning.gallery import GalleryPlanner
 from ddpm_bench.planning.plan import Baseline, CellPlan, Plan
 from ddpm_bench.planning.planner import Planner, no_bound
 from ddpm_bench.planning.quality import QualityPlanner
@@ -28,6 +29,7 @@ def make_plan(suite: Suite, runs: Path, *, skip_missing: bool = False) -> Plan:
     planner = Planner(suite, Store(runs / "store"), skip_missing)
     scored = any(item.metric.needs == "score" for item in suite.resolved_metrics)
     quality = QualityPlanner(planner, [item for item in suite.resolved_metrics if item.metric.needs == "features"])
+    gallery = GalleryPlanner(planner, quality)
     cells = []
     for suite_cell in suite.cells:
         if suite_cell.reason is not None:
@@ -40,6 +42,7 @@ def make_plan(suite: Suite, runs: Path, *, skip_missing: bool = False) -> Plan:
                 planner.likelihood(plan, reverse, split)
         planner.sample(plan, reverse)
         quality.add(plan, reverse)
+        gallery.add(plan)
         cells.append(plan)
     baselines = quality.baselines()
     if scored and suite.cells[0].cell.dataset.levels is not None:

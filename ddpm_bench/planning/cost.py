@@ -16,6 +16,7 @@ from ddpm_bench.spec import Cell, bind, rebuild
 from ddpm_bench.stages import CHUNK, Task, _checkpoints
 from ddpm_bench.stages._images import chunk_of, subset
 from ddpm_bench.stages._model import build_network
+from ddpm_bench.stages.gallery import num_images
 from ddpm_bench.store import Artifact
 
 
@@ -102,11 +103,16 @@ def _add(total: Cost, plan: Plan, cell: CellPlan, task: Task, network: NetworkCo
     elif task.stage == "sample":
         work = task.spec["count"] * chain_steps
         total.num_bytes += task.spec["count"] * dims
-    if task.stage in ("score", "sample"):
+    elif task.stage == "gallery":
+        shown, points = task.spec["images"], task.spec["points"]
+        work = num_images(shown, points) * chain_steps
+        total.num_bytes += (shown * task.spec["kept"] + shown // 2 * points) * dims
+    if task.stage in ("score", "sample", "gallery"):
         total.network_calls += work
         total.flops += work * network.flops_forward
     if work and total.seconds is not None:
-        speed = speeds.get((task.stage, dumps(chain.network)))
+        stage = "sample" if task.stage == "gallery" else task.stage  # the same calls
+        speed = speeds.get((stage, dumps(chain.network)))
         total.seconds = None if speed is None else total.seconds + work / speed
 
 

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 from ddpm_bench import registry
 from ddpm_bench.identity import canonical
+from ddpm_bench.metrics._resolve import Resolved
 from ddpm_bench.planning.plan import Plan
 from ddpm_bench.stages import Task
 from ddpm_bench.suite import SuiteCell
@@ -14,6 +16,7 @@ from ddpm_bench.suite import SuiteCell
 def to_json(plan: Plan) -> dict[str, Any]:
     """plan.json: what workers, results and status read. Nothing in it depends on the time or the machine."""
     suite = plan.suite
+    quality = quality_results(suite.resolved_metrics, _quality_names(plan))
     return {
         "schema": 1,
         "suite": suite.name,
@@ -27,6 +30,7 @@ def to_json(plan: Plan) -> dict[str, Any]:
         "symbols": _symbols(plan),
         "data": plan.data.key,
         "metrics": {name: {"unit": unit, "higher_is_better": higher} for name, unit, higher in _metric_units(plan)},
+        "parts": {name: item.part for name, item in quality.items() if item.part},
         "not_computed": plan.not_computed,
         "cells": [_cell_to_json(plan, suite_cell) for suite_cell in suite.cells],
         "baselines": [
@@ -79,6 +83,8 @@ def _cell_to_json(plan: Plan, suite_cell: SuiteCell) -> dict[str, Any]:
         "samples": [task.key for task in cell.samples],
         "features": [task.key for task in cell.features],
         "quality": {name: task.key for name, task in cell.quality.items()},
+        "gallery": cell.gallery.key if cell.gallery else None,
+        "nearest": {space: task.key for space, task in cell.nearest.items()},
     }
 
 
@@ -89,12 +95,21 @@ def _metric_units(plan: Plan) -> list[tuple[str, str, bool]]:
         for split in plan.suite.evaluation.splits if item.metric.needs == "score" else ():
             suffix = "" if split == "test" else f"_{split}"
             found += [(name + suffix, item.unit, item.higher_is_better) for name in item.names]
-    quality = {item.name: item for item in plan.suite.resolved_metrics if item.metric.needs == "features"}
-    names = dict.fromkeys([*(name for cell in plan.cells for name in cell.quality), *plan.not_computed])
-    for name in names:
-        item = next(quality[known] for known in sorted(quality, key=len, reverse=True) if name.startswith(known))
-        found.append((name, item.metric.unit, item.metric.higher_is_better))
-    return found
+    results = quality_results(plan.suite.resolved_metrics, _quality_names(plan)).items()
+    return found + [(name, item.metric.unit, item.metric.higher_is_better) for name, item in results]
+
+
+def _quality_names(plan: Plan) -> list[str]:
+    return [*(name for cell in plan.cells for name in cell.quality), *plan.not_computed]
+
+
+def quality_results(metrics: Sequence[Resolved], names: Iterable[str]) -> dict[str, Resolved]:
+    """Result name (with the suffix of its reference split and n) → what it is the result of."""
+    quality = {item.name: item for item in metrics if item.metric.needs == "features"}
+    longest_first = sorted(quality, key=len, reverse=True)
+    return {
+        name: quality[next(known for known in longest_first if name.startswith(known))] for name in dict.fromkeys(names)
+    }
 
 
 def read_tasks(plan_json: dict[str, Any], keys: list[str]) -> list[Task]:

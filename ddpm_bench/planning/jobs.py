@@ -15,8 +15,8 @@ def make_jobs(plan: Plan, num_workers: int) -> list[Job]:
 
     One job for each trajectory of trainings, with its scores and likelihoods (jobs of their own, in parts, where
     there are more workers than trainings); one for each cell's samples and their features (in parts, if there are
-    many); one for its metrics, joined to the samples where these are one job; one for the features of the reference
-    images with the floors and codes.
+    many); one for its metrics and nearest images, joined to the samples where these are one job; one for its gallery
+    where they are not; one for the features of the reference images with the floors and codes.
     """
     missing = plan.missing()
     references = [*plan.references, *(baseline.task for baseline in plan.baselines)]
@@ -70,7 +70,8 @@ def _name(cells: list[CellPlan]) -> str:
 
 
 def _sampling_jobs(cell: CellPlan, missing: dict[str, Task]) -> list[Job]:
-    name, metrics = cell.suite_cell.label, list(cell.quality.values())
+    name, metrics = cell.suite_cell.label, [*cell.quality.values(), *cell.nearest.values()]
+    gallery = [cell.gallery] if cell.gallery else []
     per_chunk = [[sample] for sample in cell.samples]
     for task in cell.features:  # beside the chunk they are features of
         chunk = [sample.key for sample in cell.samples].index(task.inputs["images"][1])
@@ -78,5 +79,5 @@ def _sampling_jobs(cell: CellPlan, missing: dict[str, Task]) -> list[Job]:
     parts = [per_chunk[i : i + CHUNKS_PER_JOB] for i in range(0, len(per_chunk), CHUNKS_PER_JOB)]
     jobs = [make_job(name, [t for chunk in part for t in chunk], missing, 1.0) for part in parts]
     if len(jobs) == 1:
-        return [make_job(name, [*(t for chunk in per_chunk for t in chunk), *metrics], missing, 1.0)]
-    return [*jobs, make_job(name, metrics, missing, 0.5)]
+        return [make_job(name, [*(t for chunk in per_chunk for t in chunk), *gallery, *metrics], missing, 1.0)]
+    return [*jobs, make_job(name, gallery, missing, 1.0), make_job(name, metrics, missing, 0.5)]

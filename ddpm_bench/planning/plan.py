@@ -27,12 +27,16 @@ class CellPlan:
     features: list[Task] = field(default_factory=list)
     quality: dict[str, Task] = field(default_factory=dict)
     """Result name (with the suffix of its reference split and n) → task."""
+    gallery: Task | None = None
+    nearest: dict[str, Task] = field(default_factory=dict)
+    """"pixels", or an extractor's label → the search for the training images nearest to the samples."""
 
     def tasks(self) -> list[Task]:
         """All of them, inputs before what reads them."""
         scores = [*(task for chunk in self.score.values() for task in chunk), *self.fit_scores]
         scores += [self.fit] if self.fit else []
         after = [*self.likelihood.values(), *self.samples, *self.features, *self.quality.values()]
+        after += [*([self.gallery] if self.gallery else []), *self.nearest.values()]
         return [self.train, *scores, *after]
 
 

@@ -50,6 +50,10 @@ class Planner:
         }
         return Task(stage, content_key(stage, module(stage).VERSION, spec, identities), spec, places, recorded)
 
+    def identify(self, task: Task, digest: str) -> None:
+        """Let a digest of its content stand for a task in the keys of what reads it, as that of the data does."""
+        self._identity[task.key] = digest
+
     def _identities(self, value: Task | list[Task]) -> Any:
         if isinstance(value, list):
             return [self._identities(item) for item in value]

@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from typing import Any
 
 from ddpm_bench.errors import UserError
+from ddpm_bench.metrics import QualityMetric, foreign_classes
 from ddpm_bench.metrics._resolve import Resolved
 from ddpm_bench.planning.plan import Baseline, CellPlan
 from ddpm_bench.planning.planner import Planner
@@ -25,11 +26,16 @@ class QualityPlanner:
         )  # fmt: skip
         self.metrics: list[tuple[Resolved, str]] = []
         self._splits: dict[tuple[str, str], Task] = {}
-        levels = planner.suite.cells[0].cell.dataset.levels
+        dataset = planner.suite.cells[0].cell.dataset
+        levels, self._dataset = dataset.levels, dataset.name
         unavailable: dict[str, list[str]] = {}
         for item in metrics:
             if levels is None:
                 self._skip(item, "the data have no grey levels: an extractor of images has nothing to look at")
+                continue
+            foreign = self._foreign_classes(item)
+            if foreign and self._metric(item).needs_classes_of_data:
+                self._skip(item, foreign)
                 continue
             try:
                 self.metrics.append((item, item.extractor.digest()))  # type: ignore[union-attr]
@@ -48,6 +54,16 @@ class QualityPlanner:
         for name in names:
             self.planner.not_computed[name] = reason
 
+    @staticmethod
+    def _metric(item: Resolved) -> QualityMetric:
+        assert isinstance(item.metric, QualityMetric)
+        return item.metric
+
+    def _foreign_classes(self, item: Resolved) -> str | None:
+        """Why a metric of classes looks at others than those of the data, or None."""
+        assert item.extractor is not None
+        return foreign_classes(item.extractor, self._dataset) if self._metric(item).uses_classes else None
+
     def _size(self, split: str) -> int:
         return self.planner.info[f"num_{split}"] if self.planner.info else self.evaluation.samples
 
@@ -64,7 +80,8 @@ class QualityPlanner:
             if held_out < samples:
                 yield split, f"{name}_n{held_out}", held_out, self._size(split)
 
-    def _split_features(self, item: Resolved, digest: str, split: str) -> Task:
+    def split_features(self, item: Resolved, digest: str, split: str) -> Task:
+        """The features of a whole split, one task for all that read them."""
         place = (str(item.extractor), split)
         if place not in self._splits:
             task = self.planner.features("split", item.extractor, digest, self.planner.data, split=split)
@@ -74,7 +91,7 @@ class QualityPlanner:
 
     def _task(self, item: Resolved, digest: str, generated: list[Task], kind: str, split: str, n: int,
               n_reference: int, protocol: dict[str, Any]) -> Task:  # fmt: skip
-        reference = [self._split_features(item, digest, split)]
+        reference = [self.split_features(item, digest, split)]
         assert item.extractor is not None
         whole = {
             "extractor": item.extractor.label, "weights_sha256": digest,
@@ -88,6 +105,12 @@ class QualityPlanner:
             "n_reference": n_reference,
             "protocol": whole,
         }
+        if self._metric(item).uses_classes:
+            whole["classes_of_data"] = self._foreign_classes(item) is None
+            if whole["classes_of_data"]:
+                spec["class_names"] = item.extractor.class_names
+        if kind == "samples" and self.evaluation.generations > 1:
+            spec |= {"generations": self.evaluation.generations, "stride": self.evaluation.samples}
         return self.planner.task("quality", spec, {"generated": generated, "reference": reference}, {})
 
     def add(self, plan: CellPlan, reverse: Reverse) -> None:
@@ -97,18 +120,22 @@ class QualityPlanner:
             "sampling_steps": "all" if reverse.timesteps is None else len(reverse.timesteps),
             "thresholding": reverse.thresholding, "weights": reverse.weights,
         }  # fmt: skip
+        plan.features, plan.quality = self.of_images(plan.samples, protocol)
+
+    def of_images(self, images: list[Task], protocol: dict[str, Any]) -> tuple[list[Task], dict[str, Task]]:
+        """(features, result name → metric) of artifacts that hold generated images, one after the other.
+
+        protocol: what is to be said of them beside what holds for all.
+        """
         features: dict[str, list[Task]] = {}
+        quality: dict[str, Task] = {}
         for item, digest in self.metrics:
             place = str(item.extractor)
             if place not in features:
-                features[place] = [
-                    self.planner.features("samples", item.extractor, digest, chunk) for chunk in plan.samples
-                ]
-                plan.features.extend(features[place])
+                features[place] = [self.planner.features("samples", item.extractor, digest, chunk) for chunk in images]
             for split, name, n, n_reference in self._variants(item):
-                plan.quality[name] = self._task(
-                    item, digest, features[place], "samples", split, n, n_reference, protocol
-                )
+                quality[name] = self._task(item, digest, features[place], "samples", split, n, n_reference, protocol)
+        return [task for tasks in features.values() for task in tasks], quality
 
     def baselines(self) -> list[Baseline]:
         """Floors (held-out images against the same reference) and uniform noise, for every metric and reference."""
@@ -124,7 +151,7 @@ class QualityPlanner:
                 self.planner.references.append(noise[place])
             for split, name, n, n_reference in self._variants(item):
                 other = _other(split)
-                held_out = self._split_features(item, digest, other)
+                held_out = self.split_features(item, digest, other)
                 count = min(n, self._size(other))
                 if count == n or not item.metric.uses_reference:
                     task = self._task(item, digest, [held_out], "split", split, count, n_reference,

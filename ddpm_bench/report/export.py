@@ -11,7 +11,7 @@ from ddpm_bench.report import words
 from ddpm_bench.report.table import Row, Table
 from ddpm_bench.report.variants import Column, Summary
 
-ERRORS = {"t": "95 % t interval over seeds", "stderr": "standard error over images", None: ""}
+T_INTERVAL = "95 % t interval over seeds"
 
 
 def to_csv(table: Table) -> str:
@@ -28,9 +28,16 @@ def to_csv(table: Table) -> str:
             summary = entry.summary if entry else Summary()
             error = "" if summary.error is None else json.dumps(summary.error)
             seeds = len(summary.cells) if row.variant else ""
-            cells += [entry.exact if entry else "", error, ERRORS[summary.kind], seeds, entry.mark if entry else ""]
+            cells += [entry.exact if entry else "", error, _kind(summary), seeds, entry.mark if entry else ""]
         writer.writerow([row.label, *axes, row.seeds, *cells, note(row)])
     return out.getvalue()
+
+
+def _kind(summary: Summary) -> str:
+    """What the error of an entry is."""
+    if summary.kind is None:
+        return ""
+    return T_INTERVAL if summary.kind == "t" else f"standard error {summary.over}"
 
 
 def note(row: Row) -> str:

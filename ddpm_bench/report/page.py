@@ -16,8 +16,11 @@ from ddpm_bench.report import illegal, orderings, words
 from ddpm_bench.report.export import to_csv, to_latex, to_markdown
 from ddpm_bench.report.figures import (
     Drawing,
+    class_histogram,
     curves,
     decomposition,
+    frechet_over_n,
+    gallery,
     inline_svg,
     log_snr_kl,
     rate_distortion,
@@ -25,6 +28,7 @@ from ddpm_bench.report.figures import (
     sampling_steps,
     share,
     timestep_kl,
+    training_steps,
     variance_range,
 )
 from ddpm_bench.report.protocol import card, configuration_rows, protocols
@@ -36,7 +40,8 @@ from ddpm_bench.report.variants import metric_names, variants
 FOLDER = Path(__file__).parent
 
 FIGURES = (
-    decomposition, timestep_kl, log_snr_kl, share, rate_distortion, variance_range, sampling_steps, curves,
+    decomposition, timestep_kl, log_snr_kl, share, rate_distortion, variance_range, sampling_steps, training_steps,
+    frechet_over_n, class_histogram, curves,
 )  # fmt: skip
 """In the order of the page."""
 
@@ -64,12 +69,13 @@ def _write_all(view: ResultsView, folder: Path) -> Path:
     for drawing in drawings:
         _write(folder / "figures" / f"{drawing.name}.svg", drawing.svg)
         (folder / "figures" / f"{drawing.name}.pdf").write_bytes(drawing.pdf)
-    page = render(view, table, drawings, samples.draw(view, groups))
+    page = render(view, table, drawings, samples.draw(view, groups), gallery.draw(view, groups))
     _write(folder / "index.html", page)
     return folder / "index.html"
 
 
-def render(view: ResultsView, table: Table, drawings: list[Drawing], grid: samples.Grid | None) -> str:
+def render(view: ResultsView, table: Table, drawings: list[Drawing], grid: samples.Grid | None,
+           pictures: gallery.Gallery | None) -> str:  # fmt: skip
     """The page as text."""
     script = (FOLDER / "script.js").read_text(encoding="utf-8")
     digest = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
@@ -92,6 +98,7 @@ def render(view: ResultsView, table: Table, drawings: list[Drawing], grid: sampl
         orderings=orderings.sentences(view),
         drawings=drawings,
         grid=grid,
+        gallery=pictures,
         cells=view.cells,
         metrics=metric_names(view),
         configuration=configuration_rows(view),

@@ -21,13 +21,13 @@ TIMESTEP_KL_COLUMNS = ["cell_id", "seed", "t", "kl", "stderr", "kl_variance", "k
 class ResultsView:
     """The results of one suite below `runs`, read without torch.
 
-    data: results.json as it stands; paths in it are relative to `runs`. Raises UserError when the suite has no
-    results or they are of another schema.
+    data: results.json as it stands; paths in it are relative to `runs`. folder: where it lies if not at the suite's
+    place. Raises UserError when the suite has no results or they are of another schema.
     """
 
-    def __init__(self, runs: Path, suite: str):
+    def __init__(self, runs: Path, suite: str, folder: Path | None = None):
         self.runs = Path(runs)
-        self.folder = self.runs / "suites" / suite
+        self.folder = folder or self.runs / "suites" / suite
         path = self.folder / "results.json"
         if not path.is_file():
             raise UserError(f'{path}: the suite "{suite}" has no results; run `ddpm-bench run` on it first')

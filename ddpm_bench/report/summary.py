@@ -43,8 +43,8 @@ def _leader(table: Table, column: Column, index: int) -> str:
     valued = [(row, entry) for row, entry in rows if entry and entry.summary.mean is not None]
     if not valued:
         return ""
-    if column.rank_deficient:
-        return f"The {column.title} is taken from too few images for its rank and supports no ranking."
+    if column.no_claim:
+        return f"The {column.title} is {column.no_claim} and supports no ranking."
     sign = -1 if column.higher_is_better else 1
     row, entry = min(valued, key=lambda item: sign * (item[1].summary.mean or 0.0))
     if len(valued) == 1:
@@ -54,7 +54,7 @@ def _leader(table: Table, column: Column, index: int) -> str:
 
 
 def _number(entry: Entry) -> str:
-    kind = {"stderr": " (standard error over images)"}.get(entry.summary.kind or "", "")
+    kind = f" (standard error {entry.summary.over})" if entry.summary.kind == "stderr" else ""
     return entry.text + (f" ± {entry.error_text}{kind}" if entry.error_text else "")
 
 

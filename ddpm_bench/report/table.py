@@ -14,7 +14,7 @@ from typing import Any
 from ddpm_bench.report import words
 from ddpm_bench.report.illegal import is_illegal
 from ddpm_bench.report.source import ResultsView
-from ddpm_bench.report.variants import Column, Summary, Variant, best, columns, variants, varied_axes
+from ddpm_bench.report.variants import Column, Summary, Variant, best, columns, standard_error, variants, varied_axes
 
 UNIFORM = "uniform code"
 VACUOUS = "vacuous bound"
@@ -89,6 +89,12 @@ class Table:
         return {entry.summary.kind for row in self.rows for entry in row.entries if entry and entry.summary.kind}
 
     @cached_property
+    def over(self) -> str:
+        """What its standard errors are taken over, in words."""
+        entries = (entry for row in self.rows for entry in row.entries if entry)
+        return " or ".join(sorted({entry.summary.over for entry in entries if entry.summary.kind == "stderr"}))
+
+    @cached_property
     def footnotes(self) -> dict[str, str]:
         """Reason → letter, for missing values of variants that finished all the same."""
         reasons = [
@@ -160,10 +166,8 @@ def matches(selector: dict[str, Any], cell: dict[str, Any]) -> bool:
 def make_table(view: ResultsView, names: Sequence[str]) -> Table:
     """The table of the named metrics."""
     varied, groups, shown = varied_axes(view), variants(view), columns(view, names)
-    # a rank-deficient Fréchet distance supports no claim, so nothing in its column is set in bold
-    winners = [
-        set() if column.rank_deficient else {group.key for group in best(groups, column, varied)} for column in shown
-    ]
+    # what supports no claim (a rank-deficient Fréchet distance) has nothing in its column set in bold
+    winners = [set() if column.no_claim else {group.key for group in best(groups, column, varied)} for column in shown]
     ceiling = next((item["value"] for item in view.data["baselines"] if item["name"] == UNIFORM), None)
     references = view.data["references"]
     rows = []
@@ -217,6 +221,7 @@ def _baselines(view: ResultsView, shown: list[Column]) -> list[Row]:
                 mean=item["value"],
                 error=item["stderr"],
                 kind=None if item["stderr"] is None else "stderr",
+                over=standard_error(item),
                 reason=item["reason"],
             )
             index = metrics.index(item["metric"])

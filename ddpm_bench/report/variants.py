@@ -1,7 +1,7 @@
 """Cells that differ in nothing but the seed are one variant; its numbers are summarised over seeds.
 
-With two seeds or more: mean ± t_{0.975, n−1} · s/√n. With one: the value ± its standard error over images, which says
-nothing about another training.
+With two seeds or more: mean ± t_{0.975, n−1} · s/√n. With one: the value ± its standard error, over images or, of
+quality, over independent generations, which says nothing about another training.
 """
 
 from __future__ import annotations
@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import Any, Literal
 
+from ddpm_bench.protocols import must_agree, no_claim
 from ddpm_bench.report import words
 from ddpm_bench.report.source import ResultsView
 
@@ -38,6 +39,11 @@ class Column:
         return words.metric(self.metric) + mark
 
     @property
+    def no_claim(self) -> str | None:
+        """Why its values support no claim and no ranking, or None."""
+        return no_claim(self.protocol)
+
+    @property
     def rank_deficient(self) -> bool:
         """Whether the covariance of so few images has no full rank: such a Fréchet distance supports no claim."""
         return bool(self.protocol.get("rank_deficient"))
@@ -53,13 +59,15 @@ class Summary:
     """A variant's number in a column.
 
     mean: over the seeds in `cells` (their ids, in order of the seed); error: half width of the 95 % t interval (kind
-    "t"), standard error over images (kind "stderr") or None; reason: why there is no number.
+    "t"), standard error (kind "stderr") or None; over: what a standard error is taken over; reason: why there is no
+    number.
     """
 
     cells: tuple[str, ...] = ()
     mean: float | None = None
     error: float | None = None
     kind: Literal["t", "stderr"] | None = None
+    over: str = "over images"
     reason: str | None = None
 
 
@@ -101,7 +109,8 @@ class Variant:
         if len(values) > 1:
             return Summary(cells=ids, mean=mean, error=t_half_width(values), kind="t")
         error = found[0][1]["stderr"]
-        return Summary(cells=ids, mean=mean, error=error, kind=None if error is None else "stderr")
+        over = standard_error(found[0][1])
+        return Summary(cells=ids, mean=mean, error=error, kind=None if error is None else "stderr", over=over)
 
     def _why_missing(self, column: Column, varied: Sequence[str]) -> str:
         reasons = []
@@ -117,6 +126,11 @@ class Variant:
                 reasons.append("measured under another protocol, see the other column")
         statuses = sorted({cell["status"] for cell in self.cells})
         return "; ".join(dict.fromkeys(reasons)) or " and ".join(statuses)
+
+
+def standard_error(record: dict[str, Any]) -> str:
+    """What the standard error of a record is taken over, in words."""
+    return str(record.get("protocol", {}).get("standard_error", "over images"))
 
 
 def t_half_width(values: Sequence[float]) -> float:
@@ -152,18 +166,9 @@ def variants(view: ResultsView) -> list[Variant]:
     return found
 
 
-FOLLOWS = {
-    "first_step": ("variance",),
-    "sampling_steps": ("timesteps",),
-}
-"""Entries of a protocol that differ as a matter of course where one of these axes varies."""
-
-
 def signature(record: dict[str, Any], varied: Sequence[str]) -> dict[str, Any]:
-    """The protocol without what the variants are compared in: the varied axes with what follows from them, the seed."""
-    ignored = {"seed", *varied, *(name.rpartition(".")[2] for name in varied)}
-    ignored |= {name for name, axes in FOLLOWS.items() if any(axis in varied for axis in axes)}
-    return {name: item for name, item in sorted(record.get("protocol", {}).items()) if name not in ignored}
+    """The part of a record's protocol that values of one column share."""
+    return must_agree(record.get("protocol", {}), varied)
 
 
 def columns(view: ResultsView, names: Sequence[str]) -> list[Column]:
@@ -198,6 +203,14 @@ def columns(view: ResultsView, names: Sequence[str]) -> list[Column]:
 def metric_names(view: ResultsView) -> list[str]:
     """Every metric of the suite, in the order in which cells hold them."""
     return list(dict.fromkeys(name for cell in view.cells for name in cell.get("metrics", {})))
+
+
+def metrics_with_table(view: ResultsView, table: str) -> list[str]:
+    """The metrics that leave a table of this name beside their values, other references and numbers left out."""
+    found = dict.fromkeys(
+        name for cell in view.cells for name, tables in (cell.get("tables") or {}).items() if table in tables
+    )
+    return [name for name in found if not words.is_companion(name)]
 
 
 def significantly_better(first: dict[int, float], second: dict[int, float], higher_is_better: bool) -> bool:

@@ -70,7 +70,7 @@ def bind(cell: Cell) -> tuple[Training, Reverse]:
     training = Training(
         network=cell.network,
         timesteps=cell.diffusion.timesteps,
-        schedule=cell.diffusion.schedule,
+        schedule=cell.diffusion.schedule.canonical(cell.diffusion.timesteps),
         prediction=cell.diffusion.prediction,
         loss=loss.canonical(cell.diffusion.prediction),
         learned_variance=cell.learned_variance,

@@ -1,10 +1,14 @@
-"""Stage features: an extractor's features of a chunk of samples, of a split, or of uniform noise."""
+"""Stage features: an extractor's features of a chunk of samples, of a split, or of uniform noise.
+
+Memory: one batch and its features, whatever the number of images (benchmarks/feature_memory.py measures it).
+"""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Callable
 from functools import lru_cache
+from pathlib import Path
 
 import numpy as np
 import torch
@@ -16,9 +20,10 @@ from ddpm_bench.spec import rebuild
 from ddpm_bench.stages import Context
 from ddpm_bench.stages._images import split_values
 
-VERSION = 1
+VERSION = 2
 BATCH = {"cpu": 16, "cuda": 128}
-"""Images per call of the extractor, by kind of device: on a CPU small batches stay in the cache."""
+"""Images per call of the extractor, by kind of device: on a CPU small batches stay in the cache. Calls are always of
+this size: fewer images go through other kernels, and the bits of a feature would depend on who is in its artifact."""
 
 
 def to_rgb(values: Tensor, levels: int) -> Tensor:
@@ -37,19 +42,26 @@ def run(context: Context) -> None:
     """Writes features.npy float32 [n, d] and, if the extractor has classes, logits.npy float32 [n, classes]."""
     total, levels, batch_of = _images(context)
     loaded = _loaded(rebuild(Extractor, context.spec["extractor"]), context.device)
-    features, logits = [], []
     size = BATCH[torch.device(context.device).type]
     with torch.inference_mode():
         for start in range(0, total, size):
             stop = min(start + size, total)
-            found, classes = loaded(to_rgb(batch_of(start, stop).to(context.device), levels))
-            features.append(found.cpu().numpy())
-            if classes is not None:
-                logits.append(classes.cpu().numpy())
+            images = to_rgb(batch_of(start, stop).to(context.device), levels)
+            padding = images[-1:].expand(size - len(images), -1, -1, -1)
+            for name, values in zip(("features", "logits"), loaded(torch.cat([images, padding])), strict=True):
+                if values is not None:
+                    _append(context.out / f"{name}.npy", values[: stop - start].cpu().numpy(), total)
             context.log.progress(stop, total, "images")
-    np.save(context.out / "features.npy", np.concatenate(features))
-    if logits:
-        np.save(context.out / "logits.npy", np.concatenate(logits))
+
+
+def _append(file: Path, rows: np.ndarray, total: int) -> None:
+    """Append rows to an array file of `total` rows in the end: neither memory nor memory mapping grows with them."""
+    assert rows.dtype == np.float32, f"features are float32, not {rows.dtype}"
+    with file.open("ab") as stream:
+        if stream.tell() == 0:
+            header = {"descr": "<f4", "fortran_order": False, "shape": (total, *rows.shape[1:])}
+            np.lib.format.write_array_header_1_0(stream, header)
+        stream.write(np.ascontiguousarray(rows).tobytes())
 
 
 def _images(context: Context) -> tuple[int, int, Callable[[int, int], Tensor]]:

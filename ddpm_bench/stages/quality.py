@@ -1,6 +1,12 @@
-"""Stage quality: one metric of one set of images against one reference, from their features."""
+"""Stage quality: one metric of generated images against one reference, from their features.
+
+Memory: the features of one generation in float32 (50,000 × 2048: 0.4 GB), the reference memory-mapped, and what the
+metric adds (`metrics/_frechet.py`: blocks and matrices d × d).
+"""
 
 from __future__ import annotations
+
+from collections.abc import Iterator
 
 import numpy as np
 
@@ -13,32 +19,80 @@ from ddpm_bench.store import Artifact
 VERSION = 1
 
 
-def _load(artifacts: list[Artifact], name: str, count: int, seeded: bool) -> np.ndarray | None:
-    """The rows of some artifacts: the first `count`, or a seeded subset of that size."""
-    if not all((artifact.path / f"{name}.npy").is_file() for artifact in artifacts):
+def _array(artifact: Artifact, name: str) -> np.ndarray:
+    found: np.ndarray = np.load(artifact.path / f"{name}.npy", mmap_mode="c")
+    return found
+
+
+def _has(artifacts: list[Artifact], name: str) -> bool:
+    return all((artifact.path / f"{name}.npy").is_file() for artifact in artifacts)
+
+
+def _rows(artifacts: list[Artifact], name: str, start: int, count: int) -> np.ndarray | None:
+    """`count` rows from `start` of arrays that follow each other; None where there is no such array.
+
+    One array is not copied but memory-mapped. Of several a single one is mapped at a time.
+    """
+    if not _has(artifacts, name):
         return None
-    parts = [np.load(artifact.path / f"{name}.npy", mmap_mode="c") for artifact in artifacts]
-    rows = parts[0] if len(parts) == 1 else np.concatenate(parts)
-    if count >= len(rows):
-        return rows
-    return rows[subset(len(rows), count)] if seeded else rows[:count]
+    if len(artifacts) == 1:
+        return _array(artifacts[0], name)[start : start + count]
+    first = _array(artifacts[0], name)
+    found = np.empty((count, *first.shape[1:]), first.dtype)
+    place, filled = 0, 0
+    for artifact in artifacts:
+        part = _array(artifact, name)
+        rows = part[max(0, start - place) : max(0, start + count - place)]
+        found[filled : filled + len(rows)] = rows
+        place, filled = place + len(part), filled + len(rows)
+    return found[:filled]
+
+
+def _subset(artifacts: list[Artifact], name: str, count: int) -> np.ndarray | None:
+    """A seeded subset of the rows of the one artifact, all of them where there are no more."""
+    if not _has(artifacts, name):
+        return None
+    rows = _array(artifacts[0], name)
+    return rows if count >= len(rows) else rows[subset(len(rows), count)]
+
+
+def _inputs(context: Context) -> Iterator[FeatureInputs]:
+    """The images of each generation with the reference. Images of a split: a seeded subset, a single generation."""
+    spec, count = context.spec, context.spec["n_generated"]
+    generated, reference = context.input_list("generated"), context.input_list("reference")
+    features, logits = (_subset(reference, name, spec["n_reference"]) for name in ("features", "logits"))
+    assert features is not None
+    for index in range(spec.get("generations", 1)):
+        if spec["generated"] == "split":
+            here, classes = (_subset(generated, name, count) for name in ("features", "logits"))
+        else:
+            start = index * spec.get("stride", 0)
+            here, classes = (_rows(generated, name, start, count) for name in ("features", "logits"))
+        assert here is not None
+        yield FeatureInputs(here, features, classes, logits, tuple(spec.get("class_names", ())))
 
 
 def run(context: Context) -> None:
-    """Writes estimates.json: suffix → estimate, with the whole protocol in each."""
+    """Writes estimates.json: key → estimate with its whole protocol; tables.json: table → rows, if the metric has any.
+
+    Of several generations the rows of each stand below each other, counted by `generation`.
+    """
     spec = context.spec
     metric: QualityMetric = rebuild(Metric, spec["metric"])
-    generated, reference = context.input_list("generated"), context.input_list("reference")
-    seeded = spec["generated"] == "split"  # held-out images: a seeded subset; samples: the first n
-    inputs = FeatureInputs(
-        generated=_load(generated, "features", spec["n_generated"], seeded),  # type: ignore[arg-type]
-        reference=_load(reference, "features", spec["n_reference"], True),  # type: ignore[arg-type]
-        generated_logits=_load(generated, "logits", spec["n_generated"], seeded),
-        reference_logits=_load(reference, "logits", spec["n_reference"], True),
-    )
+    measured, sizes = [], (0, 0, 0)
+    for inputs in _inputs(context):
+        sizes = len(inputs.generated), len(inputs.reference), inputs.generated.shape[1]
+        measured.append(metric.measure(inputs))
+        context.log.progress(len(measured), spec.get("generations", 1), "generations")
     found = {}
-    for suffix, estimate in metric.compute(inputs).items():
+    for key, estimate in metric.estimates(measured, *sizes).items():
         record = estimate.to_json()
         record["protocol"] = {**record["protocol"], **spec["protocol"]}
-        found[suffix] = record
+        found[key] = record
+    tables = {
+        name: [{"generation": index, **row} for index, item in enumerate(measured) for row in item.tables[name]]
+        for name in measured[0].tables
+    }
+    if tables:
+        context.write_json("tables.json", tables)
     context.write_json("estimates.json", found)

@@ -6,7 +6,9 @@ from pathlib import Path
 
 import pytest
 
+from ddpm_bench import registry
 from tests.cli.conftest import Call
+from tests.extractors.made_weights import as_published
 from tests.support import REPOSITORY, TINY, cli, write_suite
 
 FIVE = """\
@@ -164,22 +166,57 @@ def test_missing_weights_can_be_skipped(call: Call) -> None:
 
 
 def test_a_file_that_is_not_the_weights(call: Call, tmp_path: Path) -> None:
+    """A name of its own, then that of a published file."""
     Path("other.pth").write_bytes(b"other weights")
     message = one_message(call, "weights", "import", "other.pth")
     # printf 'other weights' | sha256sum
     digest = "53959fa102f31e51d8d1ee12fe89c2fd7cd556dbaf2c6102046d195a504850a0"
-    assert message.startswith(f"other.pth is not weights-inception-2015-12-05-6726825d.pth: its SHA-256 is {digest}, ")
+    assert message.startswith("other.pth is none of the published weight files (`ddpm-bench weights list` shows them)")
+    assert f": its SHA-256 is {digest}; " in message
+    name = "weights-inception-2015-12-05-6726825d.pth"
+    message = one_message(call, "weights", "import", Path("other.pth").rename(name))
+    assert message.startswith(f"{name} is not {name}: its SHA-256 is {digest}, ")
     assert "expected 6726825d0af5f729cebd5821db510b11b1cfad8faad88a03f1befd49fb9129b2" in message
     assert not (tmp_path / "weights").exists()
 
 
+def test_weights_are_imported_for_the_extractor_that_wants_them(
+    call: Call, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from ddpm_bench.extractors.clip import Clip
+
+    Path("download").write_bytes(b"CLIP")
+    as_published(monkeypatch, Clip, Path("download"), 1)
+    answer = call("weights", "import", "download")
+    (target,) = (tmp_path / "weights").iterdir()
+    assert (answer.code, answer.out) == (0, f"clip(model=rn101): {target}\n")
+    assert target.read_bytes() == b"CLIP"
+    lines = call("weights", "list").out.splitlines()
+    (line,) = (line for line in lines if line.startswith("clip(model=rn101) "))
+    # printf CLIP | sha256sum
+    assert line.split()[1:] == ["512", "3a0d9b38281e4484", str(target)]
+    target.write_bytes(b"changed")
+    lines = call("weights", "list").out.splitlines()
+    (line,) = (line for line in lines if line.startswith("clip(model=rn101) "))
+    assert line.split(None, 3)[1:3] == ["512", "wrong"]
+    assert "is not the published file: its SHA-256 is " in line
+
+
 def test_weights_list_names_what_is_missing(call: Call, tmp_path: Path) -> None:
     answer = call("weights", "list")
-    found = {line.split()[0]: line for line in answer.out.splitlines()}
-    assert found.keys() == {"efficientnet_lite0", "inception"}
-    assert "efficientnet-lite0-57934424.pth" in found["efficientnet_lite0"]
-    assert found["inception"].split(None, 1)[1].startswith("its weights are missing (looked for ")
-    assert str(tmp_path / "weights") in found["inception"]
+    *lines, last = answer.out.splitlines()
+    found = {line.split()[0]: line.split(None, 3)[1:] for line in lines}
+    assert [len(line) - len(line.rstrip()) for line in lines] == [0] * len(lines)
+    assert {name.partition("(")[0] for name in found} == set(registry.names("extractors"))
+    assert {"clip", "clip(model=vit-l-14)", "dinov2(model=vit-b-14)"} <= found.keys()
+    features, digest, path = found["efficientnet_lite0"]
+    assert (features, digest) == ("1280", "579344248a93e230")
+    assert path.endswith("efficientnet-lite0-57934424.pth")
+    assert found["fashion_cnn"][2].endswith("fashion_cnn.safetensors")
+    assert found["inception"][:2] == ["2048", "missing"]
+    assert found["inception"][2].endswith("/v0.2.0/weights-inception-2015-12-05-6726825d.pth")
+    assert last.startswith("missing: download the file, then `ddpm-bench weights import FILE` puts it in ")
+    assert last.endswith(str(tmp_path / "weights"))
 
 
 def test_nothing_is_left_when_only_planning(call: Call) -> None:

@@ -112,12 +112,13 @@ class TestWithAFinishedRun:
         ) in answer.out
         assert re.search(r"^time: about .* on one worker, as measured on this machine$", answer.out, re.MULTILINE)
         # 2 trainings go on from 40 to 60 steps of 16 images; 2 scores of 24 images at 10 steps, the first one twice,
-        # and 4 times 20 samples
-        assert "640 training images, 1,328 network calls" in " ".join(answer.out.split())
+        # 4 times 20 samples and as often the 16 images of a gallery
+        assert "640 training images, 1,968 network calls" in " ".join(answer.out.split())
 
     def test_what_exists_of_a_cell(self, call: Call, finished_tiny: FinishedRun) -> None:
         answer = call("plan", finished_tiny.suite, "--runs", finished_tiny.runs, "--set", "evaluation.samples=130")
-        assert {exists for _, _, exists in table_rows(answer.out)} == {"train, score, likelihood"}
+        lines = [exists for _, _, exists in table_rows(answer.out)]
+        assert " ".join(lines) == " ".join(["train, score, likelihood, gallery"] * 4)  # in two lines of 80 columns
 
     def test_only(self, call: Call, finished_tiny: FinishedRun) -> None:
         answer = call("plan", finished_tiny.suite, "--runs", finished_tiny.runs, "--only", "prediction=x0")

@@ -141,6 +141,9 @@ def check_schedule(schedule: Schedule) -> None:
         assert torch.all((betas > 0) & (betas < 1))
         assert torch.equal(betas, process.beta)
         assert torch.equal(betas, schedule.betas(num_timesteps))
+        canonical = schedule.canonical(num_timesteps)
+        assert canonical.canonical(num_timesteps) == canonical
+        assert torch.equal(betas, canonical.betas(num_timesteps))
         assert torch.all(process.alpha_bar.diff() < 0)
         # Below 1e-30 the squared 1/√ᾱ_T leaves float32.
         assert 1e-30 < float(process.alpha_bar[-1]) < 1

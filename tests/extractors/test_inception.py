@@ -1,15 +1,14 @@
-import hashlib
 import pickle
 
-import numpy as np
 import pytest
 import torch
 from torch import nn
 
 from ddpm_bench.errors import UserError
-from ddpm_bench.extractors import inception
-from ddpm_bench.extractors.inception import FILE, Inception, import_weights
+from ddpm_bench.extractors._imported import import_weights
+from ddpm_bench.extractors.inception import FILE, Inception
 from ddpm_bench.vision import import_torch_fidelity
+from tests.extractors.made_weights import as_published, digest_of, images, kaiming
 
 
 @pytest.fixture(scope="module")
@@ -21,10 +20,8 @@ def other_weights(tmp_path_factory):
         patch.setattr("torch_fidelity.feature_extractor_inceptionv3.torch.load", lambda *args, **kwargs: {})
         patch.setattr(network_class, "load_state_dict", lambda self, state: None)
         network = network_class("inception", ["2048"], feature_extractor_weights_path="none")
-    generator = torch.Generator().manual_seed(0)
+    kaiming(network)
     for module in network.modules():
-        if isinstance(module, nn.Conv2d | nn.Linear):
-            nn.init.kaiming_normal_(module.weight, nonlinearity="relu", generator=generator)
         if isinstance(module, nn.BatchNorm2d):
             nn.init.constant_(module.weight, 1.1)  # makes up for pooling: features of the size of one
     path = tmp_path_factory.mktemp("weights") / "kaiming.pth"
@@ -33,53 +30,14 @@ def other_weights(tmp_path_factory):
 
 
 @pytest.fixture
-def root(monkeypatch, tmp_path):
-    monkeypatch.setenv("DDPM_BENCH_WEIGHTS", str(tmp_path / "weights"))
-    return tmp_path / "weights"
-
-
-@pytest.fixture
 def published(other_weights, monkeypatch, root):
     """The Kaiming file in the role of the published one."""
-    monkeypatch.setattr(inception, "SHA256", digest_of(other_weights))
-    return import_weights(other_weights)
-
-
-class Dangerous:
-    """Pickled, it creates a file when it is unpickled."""
-
-    def __init__(self, marker):
-        self.marker = marker
-
-    def __reduce__(self):
-        return open, (str(self.marker), "w")
-
-
-@pytest.fixture
-def dangerous(tmp_path):
-    """(a file that executes code when it is opened without restriction, the trace this leaves)."""
-    path, marker = tmp_path / "dangerous.pth", tmp_path / "executed"
-    torch.save({"fc.bias": Dangerous(marker)}, path)
-    torch.load(path, weights_only=False)["fc.bias"].close()
-    assert marker.exists()  # the danger is real
-    marker.unlink()
-    return path, marker
-
-
-def digest_of(path):
-    return hashlib.sha256(path.read_bytes()).hexdigest()
-
-
-def images(count, seed=0):
-    """Noise whose colour and contrast differ from image to image: even a random network tells them apart."""
-    random = np.random.default_rng(seed)
-    noise = random.integers(0, 256, (count, 3, 8, 8)) * random.random((count, 3, 1, 1))
-    return torch.from_numpy(noise.astype(np.uint8))
+    as_published(monkeypatch, Inception, other_weights)
+    return import_weights(other_weights)[1]
 
 
 def test_the_name_of_the_file_carries_the_start_of_its_digest():
-    assert FILE.endswith(f"-{inception.SHA256[:8]}.pth")
-    assert len(inception.SHA256) == 64
+    assert FILE.endswith(f"-{Inception().published.sha256[:8]}.pth")
 
 
 def test_missing_weights_say_where_what_and_how(root):
@@ -117,7 +75,7 @@ def test_values_are_those_of_torch_fidelity(published):
     generated, reference = images(12, seed=1), images(10, seed=2) // 2
     expected = torch_fidelity.calculate_metrics(
         input1=torch.utils.data.Subset(generated, range(12)), input2=torch.utils.data.Subset(reference, range(10)),
-        isc=True, kid=True, kid_subset_size=10, rng_seed=0, batch_size=5, feature_extractor="inception-v3-compat",
+        isc=True, kid=True, prc=True, kid_subset_size=10, rng_seed=0, batch_size=5, feature_extractor="inception-v3-compat",
         feature_extractor_weights_path=str(published), cuda=False, cache=False, save_cpu_ram=True, verbose=False,
     )  # fmt: skip
     loaded = Inception().load("cpu")
@@ -125,23 +83,22 @@ def test_values_are_those_of_torch_fidelity(published):
     inputs = FeatureInputs(features.numpy(), other_features.numpy(), logits.numpy(), other_logits.numpy())
     kernel = get("metrics", "kid")().compute(inputs)
     score = get("metrics", "inception_score")().compute(inputs)
+    shares = get("metrics", "precision_recall")().compute(inputs)
     assert kernel[""].value == pytest.approx(expected["kernel_inception_distance_mean"], rel=1e-4)
     assert score[""].value - 1 == pytest.approx(expected["inception_score_mean"] - 1, rel=1e-3)
     assert abs(expected["kernel_inception_distance_mean"]) > 0.01  # else nothing would be seen
     assert expected["inception_score_mean"] > 1.001
+    for name in ("precision", "recall"):  # shares of twelve and of ten images
+        assert shares[name].value == pytest.approx(expected[name], rel=1e-6)
+    assert expected["precision"] != expected["recall"]
 
 
 def test_the_published_digest_is_verified_before_the_file_is_opened(root, dangerous):
     path, marker = dangerous
     root.mkdir()
     (root / FILE).write_bytes(path.read_bytes())
-    for asked in (
-        Inception().weights,
-        Inception().digest,
-        lambda: Inception().load("cpu"),
-        lambda: import_weights(path),
-    ):
-        with pytest.raises(UserError, match=inception.SHA256):
+    for asked in (Inception().weights, Inception().digest, lambda: Inception().load("cpu")):
+        with pytest.raises(UserError, match=Inception().published.sha256):
             asked()
     assert not marker.exists()
 
@@ -156,6 +113,18 @@ def test_other_weights_need_an_explicit_field(root, other_weights):
     assert extractor.digest() == digest_of(other_weights)
     features, _ = extractor.load("cpu")(images(2))
     assert features.std(0).max() > 0
+
+
+def test_no_result_of_other_weights_has_a_published_name(other_weights):
+    from ddpm_bench.metrics import QualityMetric
+    from ddpm_bench.registry import get, names
+
+    extractor = Inception(weights_file=str(other_weights))
+    metrics = [get("metrics", name)() for name in names("metrics")]
+    quality = [metric for metric in metrics if isinstance(metric, QualityMetric)]
+    results = {name for metric in quality for name in metric.result_names(extractor).values()}
+    assert {"fd_inception_unverified", "precision_inception_unverified", "recall_inception_unverified"} <= results
+    assert all(name.endswith("_inception_unverified") for name in results)
 
 
 def test_the_published_file_elsewhere_is_verified(published, other_weights):
@@ -196,17 +165,3 @@ def test_files_that_are_no_weights(tmp_path, content, complaint):
 def test_a_weights_file_that_is_missing(tmp_path):
     with pytest.raises(UserError, match="does not exist"):
         _ = Inception(weights_file=str(tmp_path / "none.pth")).label
-
-
-def test_import_copies_the_whole_file_or_nothing(root, other_weights, monkeypatch):
-    with pytest.raises(UserError, match="its SHA-256 is"):
-        import_weights(other_weights)
-    assert not root.exists()
-    with pytest.raises(UserError, match="no such file"):
-        import_weights(other_weights.with_name("none"))
-    monkeypatch.setattr(inception, "SHA256", digest_of(other_weights))
-    target = import_weights(other_weights)
-    assert target == root / FILE
-    assert target.read_bytes() == other_weights.read_bytes()
-    assert [path.name for path in root.iterdir()] == [FILE]
-    assert Inception().weights() == target

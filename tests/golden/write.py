@@ -76,6 +76,10 @@ def keys(runs: Path) -> dict[str, str]:
         found[f"{name}: features, chunk 0"] = cell.features[0].key
         for metric in ("kd_efficientnet_lite0", "kd_efficientnet_lite0_test"):
             found[f"{name}: quality {metric}"] = cell.quality[metric].key
+        assert cell.gallery is not None
+        found[f"{name}: gallery"] = cell.gallery.key
+        for space, task in cell.nearest.items():
+            found[f"{name}: nearest, {space}"] = task.key
     for baseline in plan.baselines:
         found[f"baseline of {baseline.metric}: {baseline.name or 'codes'}"] = baseline.task.key
     (fitted,) = decoded_plan(runs, "matrix.prediction=['epsilon']", "matrix.variance=['optimal']").cells

@@ -132,7 +132,42 @@ def test_result_names_of_likelihood_metrics():
 def test_result_names_of_quality_metrics():
     assert result_names(resolved("kernel_distance", "cs_efficientnet_lite0", "fid")) == [
         "kd_efficientnet_lite0", "kd_efficientnet_lite0_subset_std", "cs_efficientnet_lite0",
-        "cs_efficientnet_lite0_std", "fid",
+        "cs_efficientnet_lite0_std", "fid", "fid_infinity",
+    ]  # fmt: skip
+
+
+def test_a_metric_of_several_results_names_each():
+    found = resolved("precision_recall", extractors=(SMALL, LARGE))
+    assert name_and_extractor(found) == [
+        ("precision_efficientnet_lite0", SMALL),
+        ("recall_efficientnet_lite0", SMALL),
+        ("precision_efficientnet_lite0_112", LARGE),
+        ("recall_efficientnet_lite0_112", LARGE),
+    ]
+    assert [item.part for item in found] == ["precision", "recall"] * 2
+    assert all(item.higher_is_better for item in found)
+
+
+def test_one_of_several_results_can_be_named():
+    (found,) = resolved("recall_efficientnet_lite0")
+    assert (found.metric.name, found.part, found.names) == ("precision_recall", "recall", ["recall_efficientnet_lite0"])
+    assert [item.name for item in resolved("recall_efficientnet_lite0", "precision_recall")] == [
+        "recall_efficientnet_lite0", "precision_efficientnet_lite0",
+    ]  # fmt: skip
+    assert problems("recal_efficientnet_lite0") == [
+        'unknown metric "recal_efficientnet_lite0"; did you mean "recall_efficientnet_lite0"?'
+    ]
+
+
+def test_precision_and_recall_of_other_weights_are_marked(tmp_path):
+    """They have no name that is reserved, but the label of the extractor says it."""
+    other = tmp_path / "other.pth"
+    other.write_bytes(b"other weights")
+    assert [item.name for item in resolved("precision_recall", extractors=(Inception(weights_file=str(other)),))] == [
+        "precision_inception_unverified", "recall_inception_unverified",
+    ]  # fmt: skip
+    assert [item.name for item in resolved("precision_inception", "recall_inception")] == [
+        "precision_inception", "recall_inception",
     ]  # fmt: skip
 
 
@@ -145,5 +180,5 @@ def test_direction_and_unit():
 
 def test_every_metric_resolves_to_words_that_trackers_accept():
     found = resolved(*names("metrics"))
-    assert len(found) == len(names("metrics"))
+    assert {item.metric.name for item in found} == set(names("metrics"))
     assert all(isinstance(item, Resolved) and re.fullmatch("[a-z0-9_]+", item.name) for item in found)

@@ -151,7 +151,7 @@ def test_figures_have_alternative_text_captions_and_data(example: Example):
     assert all(found["role"] == "img" and len(found["aria-label"]) > 30 for found in images)
     assert all(found["alt"] for tag, found, _ in page.elements if tag == "img")
     tags = [tag for tag, _, _ in page.elements]
-    assert tags.count("figcaption") == tags.count("figure") == len(FIGURES) + 1
+    assert tags.count("figcaption") == tags.count("figure") == len(FIGURES) + 1 + 3  # samples and the gallery
     assert sum("download" in found for _, found, _ in page.elements) == len(FIGURES)
     assert {path.name for path in (example.page.parent / "figures").iterdir()} == {
         f"{name}.{kind}" for name in FIGURES for kind in ("svg", "pdf")
@@ -159,7 +159,8 @@ def test_figures_have_alternative_text_captions_and_data(example: Example):
 
 
 def test_every_variant_with_samples_has_its_row_of_images(example: Example):
-    shown = [found["data-cell"] for tag, found, _ in Page(example.html).elements if tag == "img"]
+    images = [found for tag, found, _ in Page(example.html).elements if tag == "img"]
+    shown = [found["data-cell"] for found in images if "data-cell" in found]
     assert shown == [
         cell["id"] for cell in example.data["cells"] if cell["artifacts"].get("samples") and not cell["seed"]
     ]

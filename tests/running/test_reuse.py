@@ -52,12 +52,14 @@ def test_a_removed_likelihood_is_recomputed_alone(tiny: FinishedRun) -> None:
 
 
 def test_more_samples_train_nothing(tiny: FinishedRun) -> None:
-    assert new_stages(tiny, TINY.replace("samples = 20", "samples = 30")) == ["sample"] * 4
+    assert new_stages(tiny, TINY.replace("samples = 20", "samples = 30")) == ["nearest"] * 4 + ["sample"] * 4
 
 
 def test_another_seed_trains_only_that_seed(tiny: FinishedRun) -> None:
     found = new_stages(tiny, TINY + "seed = [0, 1]\n")
-    assert {stage: found.count(stage) for stage in found} == {"train": 2, "score": 2, "likelihood": 4, "sample": 4}
+    assert {stage: found.count(stage) for stage in found} == {
+        "train": 2, "score": 2, "likelihood": 4, "sample": 4, "gallery": 4, "nearest": 4,
+    }  # fmt: skip
 
 
 @pytest.mark.parametrize(

@@ -27,7 +27,8 @@ STAGES = sorted(
 
 
 def test_the_stages() -> None:
-    known = {"data", "spectrum", "train", "score", "fit", "likelihood", "sample", "features", "quality", "baseline"}
+    known = {"data", "spectrum", "train", "score", "fit", "likelihood", "sample", "features", "quality", "baseline",
+             "gallery", "nearest"}  # fmt: skip
     assert known <= set(STAGES)
 
 
@@ -62,7 +63,9 @@ def identity(store: Store, place: Any) -> Any:
 def test_every_key_can_be_recomputed_from_its_manifest(finished_tiny: FinishedRun) -> None:
     store = Store(finished_tiny.runs / "store")
     found = sorted(artifacts(finished_tiny.runs))
-    assert {stage for stage, _ in found} == {"data", "train", "score", "likelihood", "sample", "baseline"}
+    assert {stage for stage, _ in found} == {
+        "data", "train", "score", "likelihood", "sample", "baseline", "gallery", "nearest",
+    }  # fmt: skip
     for stage, key in found:
         manifest = store.get(stage, key).manifest
         inputs = {name: identity(store, place) for name, place in manifest["inputs"].items()}

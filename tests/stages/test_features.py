@@ -13,9 +13,11 @@ import pytest
 import torch
 from torch import Tensor
 
-from ddpm_bench.extractors import LoadedExtractor
+from ddpm_bench.datasets.digits import Digits
+from ddpm_bench.extractors import Extractor, LoadedExtractor
+from ddpm_bench.extractors.digits_cnn import DigitsCnn
 from ddpm_bench.extractors.efficientnet_lite0 import EfficientNetLite0
-from ddpm_bench.metrics import Estimate, FeatureInputs
+from ddpm_bench.metrics import FeatureInputs, Measured, Value
 from ddpm_bench.metrics.kernel_distance import KernelDistance
 from ddpm_bench.stages import features as stage
 from ddpm_bench.stages._images import subset
@@ -107,11 +109,12 @@ def seen(monkeypatch: pytest.MonkeyPatch) -> list[FeatureInputs]:
     """What the metric is given."""
     found: list[FeatureInputs] = []
 
-    def compute(self: KernelDistance, inputs: FeatureInputs) -> dict[str, Estimate]:
+    def measure(self: KernelDistance, inputs: FeatureInputs) -> Measured:
         found.append(inputs)
-        return {"": Estimate(1.0, None, len(inputs.generated), "", False, {"own": 1, "shared": "metric"})}
+        return Measured(dict.fromkeys(self.keys, Value(1.0)))
 
-    monkeypatch.setattr(KernelDistance, "compute", compute)
+    monkeypatch.setattr(KernelDistance, "measure", measure)
+    monkeypatch.setattr(KernelDistance, "protocol", lambda self, *sizes: {"own": sizes, "shared": "metric"})
     return found
 
 
@@ -137,7 +140,7 @@ def test_the_first_samples_of_all_chunks(bench: Bench, seen: list[FeatureInputs]
     assert np.array_equal(seen[0].reference, rows(reference))
     assert np.array_equal(seen[0].generated_logits, together[:11, :2])
     assert np.array_equal(seen[0].reference_logits, rows(reference)[:, :2])
-    assert read[""]["protocol"] == {"own": 1, "shared": "plan", "extractor": "pixels"}
+    assert read[""]["protocol"] == {"own": [11, 40, 48], "shared": "plan", "extractor": "pixels"}
     assert read[""]["num_samples"] == 11
 
 
@@ -183,3 +186,53 @@ def test_a_real_metric_of_equal_sets_is_near_zero(bench: Bench) -> None:
     # The unbiased estimate of identical sets is below zero: the pairs (i, i) stand in the mixed sum alone.
     assert same[""]["value"] < 0
     assert abs(near[""]["value"]) < abs(same[""]["value"])
+
+
+@pytest.mark.parametrize("extractor", [DigitsCnn(), EfficientNetLite0(input_size=32)])
+def test_features_do_not_depend_on_who_is_in_their_artifact(tmp_path: Path, extractor: Extractor) -> None:
+    """The same 23 images (16 a call) in one artifact, cut at 1, 6 and 17, and one by one: equal bit for bit."""
+    stage._loaded.cache_clear()
+    bench = Bench(tmp_path / "runs")
+    images = np.random.default_rng(0).integers(17, size=(23, 1, 8, 8)).astype(np.uint8)
+    spec = {"extractor": extractor, "weights_sha256": extractor.digest(), "source": "split", "split": "test"}
+
+    def found(*cuts: int) -> tuple[np.ndarray, np.ndarray]:
+        parts = np.split(images, cuts)
+        made = [bench.run("features", spec, {"images": bench.data_of(Digits(), {"test": part})}) for part in parts]
+        one, other = (np.concatenate([rows(artifact, name) for artifact in made]) for name in ("features", "logits"))
+        return one, other
+
+    whole, logits = found()
+    assert whole.dtype == logits.dtype == np.float32
+    assert whole.shape == (23, extractor.num_features)
+    assert whole.std(axis=0).max() > 0.01
+    for cuts in ((1, 6, 17), tuple(range(1, 23))):
+        again, other = found(*cuts)
+        assert np.array_equal(whole, again)
+        assert np.array_equal(logits, other)
+
+
+def test_every_call_has_the_same_number_of_images(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
+    sizes: list[int] = []
+
+    def call(self: Pixels, images: Tensor) -> tuple[Tensor, Tensor | None]:
+        sizes.append(len(images))
+        return images.flatten(1).float(), None
+
+    monkeypatch.setattr(Pixels, "__call__", call)
+    assert len(rows(features(bench, bench.data(test=37), "split", split="test"))) == 37
+    assert sizes == [16, 16, 16]
+
+
+def test_the_file_is_what_numpy_writes(bench: Bench, tmp_path: Path) -> None:
+    found = features(bench, bench.data(test=37), "split", split="test")
+    np.save(tmp_path / "expected.npy", rows(found))
+    assert (found.path / "features.npy").read_bytes() == (tmp_path / "expected.npy").read_bytes()
+
+
+def test_other_numbers_than_float32_are_an_error_of_the_extractor(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(Pixels, "__call__", lambda self, images: (images.flatten(1).double(), None))
+    with pytest.raises(AssertionError, match="float64"):
+        features(bench, bench.data(), "split", split="test")

@@ -11,6 +11,10 @@ from ddpm_bench.diffusion.process import Process
 from ddpm_bench.registry import Entry
 
 
+GIVEN_AT = 1000
+"""The T at which the ends of a schedule are given."""
+
+
 class Schedule(Entry, axis="schedules"):
     """How much noise each step adds."""
 
@@ -21,6 +25,10 @@ class Schedule(Entry, axis="schedules"):
     def process(self, num_timesteps: int) -> Process:
         """The forward process of this schedule. Raises ValueError unless 0 < β_t < 1 throughout."""
         return Process.from_betas(self.betas(num_timesteps))
+
+    def canonical(self, num_timesteps: int) -> Schedule:
+        """The schedule that stands for all that have the betas of this one at this T: it enters the key."""
+        return self
 
     def refuse(self, cell: Any) -> str | None:
         """A schedule without betas in (0, 1) for the cell's T."""
@@ -45,7 +53,7 @@ def thousand_over(num_timesteps: int, largest: float, called: str, name: str) ->
     largest: the largest β_t at T = 1000; called, name: the schedule in the message, as prose and as registered.
     Raises ValueError where largest · 1000/T reaches 1.
     """
-    factor = 1000.0 / num_timesteps
+    factor = GIVEN_AT / num_timesteps
     if factor * largest >= 1:
         raise ValueError(
             f"the {called} schedule needs more than {1000 * largest:g} timesteps, got {num_timesteps}: its last beta, "

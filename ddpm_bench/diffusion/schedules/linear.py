@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
 
-from ddpm_bench.diffusion.schedules import Schedule, thousand_over
+from ddpm_bench.diffusion.schedules import GIVEN_AT, Schedule, thousand_over
 from ddpm_bench.errors import require
 from ddpm_bench.registry import register
 
@@ -39,3 +39,7 @@ class Linear(Schedule):
         largest = max(self.first, self.last)
         factor = thousand_over(num_timesteps, largest, "scaled linear", self.name) if self.scale else 1.0
         return torch.linspace(self.first * factor, self.last * factor, num_timesteps, dtype=torch.float64)
+
+    def canonical(self, num_timesteps: int) -> Schedule:
+        """With `scale` at T = 1000, where it changes nothing."""
+        return replace(self, scale=True) if num_timesteps == GIVEN_AT else self

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
 
-from ddpm_bench.diffusion.schedules import Schedule, thousand_over
+from ddpm_bench.diffusion.schedules import GIVEN_AT, Schedule, thousand_over
 from ddpm_bench.errors import require
 from ddpm_bench.registry import register
 
@@ -42,3 +42,7 @@ class ScaledLinear(Schedule):
         factor = thousand_over(num_timesteps, largest, "scaled_linear", self.name) if self.scale else 1.0
         roots = torch.linspace(math.sqrt(self.first), math.sqrt(self.last), num_timesteps, dtype=torch.float64)
         return roots**2 * factor
+
+    def canonical(self, num_timesteps: int) -> Schedule:
+        """With `scale` at T = 1000, where it changes nothing."""
+        return replace(self, scale=True) if num_timesteps == GIVEN_AT else self
