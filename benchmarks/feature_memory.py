@@ -99,7 +99,12 @@ def child(runs: Path, count: int, work: str) -> None:
         else:
             folders = [runs / "store" / "features" / f"{count}-{split}" for split in SPLITS]
             frechet_distance(*(moments(np.load(folder / "features.npy", mmap_mode="c")) for folder in folders))
-    found = {"seconds": time.process_time() - started, "start": watch.start, "most": watch.most, "peak": status()["VmHWM"]}
+    found = {
+        "seconds": time.process_time() - started,
+        "start": watch.start,
+        "most": watch.most,
+        "peak": status()["VmHWM"],
+    }
     print(json.dumps(found))
 
 

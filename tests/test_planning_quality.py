@@ -77,6 +77,22 @@ def test_precision_and_recall_are_one_task(plans: Plans) -> None:
     assert all(item["higher_is_better"] for item in to_json(plan)["metrics"].values())
 
 
+def test_every_metric_has_its_floor_for_both_references(plans: Plans, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(EfficientNetLite0, "classes_of", "digits")
+    metrics = 'evaluation.metrics=["frechet_distance", "kernel_distance", "precision_recall", "class_histogram"]'
+    plan = plans(metrics)
+    names = [f"{prefix}_efficientnet_lite0" for prefix in ("fd", "kd", "precision", "recall", "ch")]
+    assert set(plan.cells[0].quality) == {name + suffix for name in names for suffix in ("", "_test")}
+    floors = {item.metric: item for item in plan.baselines if item.name and item.name.startswith("floor")}
+    for name in names:
+        for suffix, held_out, reference in (("", "test", "train"), ("_test", "train", "test")):
+            floor = floors[name + suffix]
+            assert floor.name == f"floor: 200 {held_out} images"
+            assert floor.task.spec["protocol"]["reference_split"] == reference
+            assert floor.task.spec["protocol"]["generated_split"] == held_out
+            assert floor.task.inputs["reference"] == plan.cells[0].quality[name + suffix].inputs["reference"]
+
+
 CLAIM = """
 [matrix]
 prediction = ["epsilon", "x0"]

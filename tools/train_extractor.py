@@ -5,8 +5,8 @@
 
 writes ddpm_bench/extractors/weights/NAME.safetensors (or --output), and prints its SHA-256, which belongs into the
 extractor's file, and a Markdown table. The training part of the training split is trained on, exactly as trainings of
-diffusion models see it (stages/data.py); the settings below were chosen on the validation split; the test split is
-looked at once, for the table.
+diffusion models see it (stages/data.py); the settings below were chosen on the validation split; nothing was
+chosen on the test split, whose accuracy stands in the table.
 
 One thread and seeded draws: the same machine and version of torch give the same file. Another processor may sum in
 another order and give other last bits, so the shipped file, not the script, is the identity of the extractor.

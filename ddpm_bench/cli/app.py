@@ -15,7 +15,9 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 
-COMMANDS = ("run", "plan", "report", "evaluate", "status", "logs", "list", "show", "ui", "track", "weights", "data", "stage")
+COMMANDS = (
+    "run", "plan", "report", "evaluate", "status", "logs", "list", "show", "ui", "track", "weights", "data", "stage",
+)  # fmt: skip
 
 for _command in COMMANDS:
     importlib.import_module(f"ddpm_bench.cli.{_command}").add_to(app)

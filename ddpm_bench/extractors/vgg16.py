@@ -15,8 +15,8 @@ from ddpm_bench.registry import register
 class Vgg16(ImportedExtractor):
     """VGG-16: 4096 features behind the second fully connected layer and its ReLU; no classes.
 
-    The image is resized to 224 × 224 as TensorFlow 1 did, then normalised with the mean and deviation of ImageNet. The
-    features in which precision and recall were introduced, though from other weights. The file is never downloaded,
+    The image is resized to 224 × 224 as TensorFlow 1 did, then normalised with the mean and deviation of ImageNet.
+    Behind this layer Kynkäänniemi et al. 2019 measured precision and recall. The file is never downloaded,
     `ddpm-bench weights import FILE` puts it in place.
 
     Source: Simonyan & Zisserman 2015; torch-fidelity's vgg16, layer fc2_relu; torchvision's IMAGENET1K_V1 weights.

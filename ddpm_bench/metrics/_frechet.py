@@ -58,10 +58,10 @@ def frechet_distance(first: Moments, second: Moments) -> float:
     return float(np.square(first.mean - second.mean).sum() + traces - 2 * shared)
 
 
-def over_n(generated: np.ndarray, reference: Moments, whole: float) -> list[tuple[int, float]]:
+def over_n(generated: np.ndarray, reference: Moments) -> list[tuple[int, float]]:
     """(n, Fréchet distance of n generated images, mean over SUBSETS seeded subsets) for SIZES numbers n.
 
-    generated: float32 [N, d]; whole: the distance of all N, which is the last point.
+    generated: float32 [N, d]. The last point is the distance of all N.
     """
     total = len(generated)
     points = []
@@ -70,7 +70,7 @@ def over_n(generated: np.ndarray, reference: Moments, whole: float) -> list[tupl
         subsets = (order[:n], order[total - n :])
         values = [frechet_distance(moments(generated, rows), reference) for rows in subsets]
         points.append((n, sum(values) / SUBSETS))
-    return [*points, (total, whole)]
+    return [*points, (total, frechet_distance(moments(generated), reference))]
 
 
 def to_infinity(points: list[tuple[int, float]]) -> tuple[float, float]:

@@ -5,8 +5,10 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
+import numpy as np
+
 from ddpm_bench.metrics import FeatureInputs, Measured, QualityMetric, Value
-from ddpm_bench.metrics._frechet import SIZES, SUBSETS, frechet_distance, moments, over_n, to_infinity
+from ddpm_bench.metrics._frechet import SIZES, SUBSETS, moments, over_n, to_infinity
 from ddpm_bench.registry import register
 
 
@@ -15,16 +17,17 @@ from ddpm_bench.registry import register
 class FrechetDistance(QualityMetric):
     """The squared Fréchet distance of two Gaussians with the moments of generated and reference features.
 
-    |μ_g − μ_r|² + tr(Σ_g + Σ_r − 2 (Σ_g Σ_r)^{1/2}), Σ with n − 1, all in float64. It is biased upwards by about 1/n;
-    below n = 2d a covariance of d features is (nearly) singular, the protocol says `rank_deficient`, and the value
-    supports no claim. torch-fidelity gives the same number to about six digits: it forms means in float32.
+    |μ_g − μ_r|² + tr(Σ_g + Σ_r − 2 (Σ_g Σ_r)^{1/2}), Σ with n − 1, μ in float32 and Σ in float64 as torch-fidelity has
+    them: the number that everybody has. It is biased upwards by about 1/n; below n = 2d a covariance of d features is
+    (nearly) singular, the protocol says `rank_deficient`, and the value supports no claim.
 
     The companion `_infinity` extrapolates to infinitely many generated images: a line over 1/n through 5 sizes from n/2
     to n, seeded subsets, with the standard error of that line; null where n < 2d on either side. The reference images
-    stay as they are. Just above 2d the line is bent: for Gaussians it takes away 1.2 times the bias at n = 2d, 1.07
-    times at 4d and 1.05 at 10d.
+    stay as they are. Its points are computed in float64 throughout, which changes the sixth digit. Just above 2d the
+    line is bent: for Gaussians it takes away 1.2 times the bias at n = 2d, 1.07 times at 4d and 1.05 at 10d.
 
-    Source: Dowson & Landau 1982; Heusel et al. 2017, eq. 6; Chong & Forsyth 2020 for `_infinity`.
+    Source: Dowson & Landau 1982; Heusel et al. 2017, eq. 6; torch-fidelity computes it; Chong & Forsyth 2020 for
+    `_infinity`.
     """
 
     version: ClassVar[int] = 2
@@ -37,13 +40,12 @@ class FrechetDistance(QualityMetric):
         if reason is not None:
             return super().measure(inputs)
         n_generated, n_reference, dimension = len(inputs.generated), len(inputs.reference), inputs.generated.shape[1]
-        reference = moments(inputs.reference)
-        whole = frechet_distance(moments(inputs.generated), reference)
+        whole = by_torch_fidelity(inputs.generated, inputs.reference)
         needed = max(2 * dimension, 4)  # half of four images still have a covariance
         if min(n_generated, n_reference) < needed:
             few = f"an extrapolation needs 2d = {needed} generated and reference images"
             return Measured({"": Value(whole), "_infinity": Value(None, reason=few)})
-        points = over_n(inputs.generated, reference, whole)
+        points = over_n(inputs.generated, moments(inputs.reference))
         value, stderr = to_infinity(points)
         how = {"extrapolation": f"line over 1/n, {SIZES} sizes from n/2 to n, {SUBSETS} subsets each",
                "standard_error": "of the line"}  # fmt: skip
@@ -64,3 +66,16 @@ class FrechetDistance(QualityMetric):
             **super().protocol(n_generated, n_reference, num_features),
             "rank_deficient": min(n_generated, n_reference) < 2 * num_features,
         }
+
+
+def by_torch_fidelity(generated: np.ndarray, reference: np.ndarray) -> float:
+    """torch-fidelity's distance of two sets of features, float32 [N, d]; numpy's covariance takes float64 copies."""
+    import torch
+
+    from ddpm_bench.vision import import_torch_fidelity
+
+    import_torch_fidelity()
+    from torch_fidelity.metric_fid import KEY_METRIC_FID, fid_features_to_statistics, fid_statistics_to_metric
+
+    first, second = (fid_features_to_statistics(torch.from_numpy(features)) for features in (generated, reference))
+    return float(fid_statistics_to_metric(first, second, verbose=False)[KEY_METRIC_FID])

@@ -162,6 +162,37 @@ def test_classes_that_are_not_the_datas(call: Call, finished: Path) -> None:
     assert cell["metrics"][f"cs_{LABEL}"]["protocol"]["classes_of_data"] is False
 
 
+def test_missing_weights_can_be_skipped(call: Call, finished: Path) -> None:
+    answer = call(
+        "evaluate", "--images", finished / "beta", "--dataset", "digits", "--metrics", f"fid,kd_{LABEL}",
+        "--extractor", EXTRACTOR, "--runs", finished / "runs", "--jobs", "1", "--skip-missing", "--format", "json",
+    )  # fmt: skip
+    (cell,) = values(answer).values()
+    assert cell["metrics"]["fid"]["value"] is None
+    assert "its weights are missing" in cell["metrics"]["fid"]["reason"]
+    assert cell["metrics"][f"kd_{LABEL}"]["value"] is not None
+
+
+def test_a_failure_is_told(call: Call, finished: Path, tmp_path: Path) -> None:
+    """A damaged file of the store: the values are missing, and why is said."""
+    runs = tmp_path / "copy"
+    shutil.copytree(finished / "runs", runs)
+    for manifest in (runs / "store" / "features").glob("*/manifest.json"):
+        if json.loads(manifest.read_text())["spec"].get("split") == "train":
+            file = manifest.parent / "features.npy"
+            file.write_bytes(file.read_bytes()[:-1] + b"?")
+    shutil.rmtree(runs / "store" / "quality")
+    answer = call(
+        "evaluate", "--images", finished / "beta", "--dataset", "digits", "--metrics", f"kd_{LABEL}", "--extractor",
+        EXTRACTOR, "--set", "evaluation.reference_split=train", "--runs", runs, "--jobs", "1", "--format", "csv",
+    )  # fmt: skip
+    assert answer.code == 1
+    failed = [line for line in answer.errors if line.startswith("failed: ")]
+    assert failed
+    assert "features.npy is not what its manifest says" in failed[0]
+    assert "is not what its manifest says" in answer.out  # the note of the row
+
+
 def mistake(call: Call, *more: str | Path, dataset: str = "digits", metrics: str = "kernel_distance") -> list[str]:
     answer = call("evaluate", "--dataset", dataset, "--metrics", metrics, *more)
     assert (answer.code, answer.out) == (2, ""), answer

@@ -75,8 +75,9 @@ def test_values_are_those_of_torch_fidelity(published):
     generated, reference = images(12, seed=1), images(10, seed=2) // 2
     expected = torch_fidelity.calculate_metrics(
         input1=torch.utils.data.Subset(generated, range(12)), input2=torch.utils.data.Subset(reference, range(10)),
-        isc=True, kid=True, prc=True, kid_subset_size=10, rng_seed=0, batch_size=5, feature_extractor="inception-v3-compat",
-        feature_extractor_weights_path=str(published), cuda=False, cache=False, save_cpu_ram=True, verbose=False,
+        isc=True, kid=True, prc=True, kid_subset_size=10, rng_seed=0, batch_size=5, cuda=False, cache=False,
+        feature_extractor="inception-v3-compat", feature_extractor_weights_path=str(published), save_cpu_ram=True,
+        verbose=False,
     )  # fmt: skip
     loaded = Inception().load("cpu")
     (features, logits), (other_features, other_logits) = loaded(generated), loaded(reference)

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from ddpm_bench.report import illegal
+from ddpm_bench.report import illegal, words
 from ddpm_bench.report.figures import class_histogram, frechet_over_n
 from ddpm_bench.report.source import ResultsView
 from ddpm_bench.report.variants import Variant, variants
@@ -112,6 +112,21 @@ def test_histograms_in_per_cent(view: ResultsView) -> None:
             expected = {"zero": 50 - 2 * index, "one": 30.0, "two": 20 + 2 * index}
             assert data.loc[group.label].to_dict() == pytest.approx(expected)
     assert data.sum(axis=1).tolist() == pytest.approx([100.0] * len(data))
+
+
+@pytest.mark.parametrize(
+    ("name", "title"),
+    [
+        ("fd_digits_cnn_infinity", "Fréchet distance (digits_cnn), n → ∞"),
+        ("fd_digits_cnn_test_n360_infinity", "Fréchet distance (digits_cnn), test, n = 360, n → ∞"),
+        ("ch_digits_cnn_confidence", "class histogram distance (digits_cnn), mean confidence"),
+        ("kd_x_test_subset_std", "kernel distance (x), test, standard deviation over subsets"),
+        ("precision_digits_cnn", "precision (digits_cnn)"),
+    ],
+)
+def test_titles(name: str, title: str) -> None:
+    assert words.metric(name) == title
+    assert words.is_companion(name) is (name != "precision_digits_cnn")
 
 
 def test_without_tables_there_are_no_figures(tmp_path: Path) -> None:

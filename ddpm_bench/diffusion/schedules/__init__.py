@@ -10,7 +10,6 @@ from torch import Tensor
 from ddpm_bench.diffusion.process import Process
 from ddpm_bench.registry import Entry
 
-
 GIVEN_AT = 1000
 """The T at which the ends of a schedule are given."""
 
