@@ -2,10 +2,10 @@
 
     python -m benchmarks.feature_memory
 
-runs the stage features (with a stand-in for the network, so that its memory does not hide the rest) and the distance
-that the metric frechet_distance computes (once, without its extrapolation over n, which repeats it), each in a process
-of its own, and writes its section of docs/performance.md. Needs Linux (/proc), 1.2 GB of disk in the temporary folder,
-and some minutes.
+runs the stage features (with a stand-in for the network, so that its memory does not hide the rest), the distance of
+the metric frechet_distance, which is torch-fidelity's, and one of the points that its extrapolation looks at (the
+largest of nine), each in a process of its own, and writes its section of docs/performance.md. Needs Linux (/proc),
+1.2 GB of disk in the temporary folder, and some minutes.
 """
 
 from __future__ import annotations
@@ -28,6 +28,10 @@ from benchmarks._random_features import NUM_FEATURES, RandomFeatures
 SIZES = (5_000, 50_000)
 SPLITS = ("train", "test")
 SHAPE = (3, 32, 32)
+WORK = {
+    "features": "writing two files, one after the other", "frechet": "Fréchet distance",
+    "point": "a point of its extrapolation",
+}  # fmt: skip
 WARM_UP = 64
 """Images of a first run, whose memory (libraries, W) counts as the start."""
 
@@ -87,7 +91,10 @@ def child(runs: Path, count: int, work: str) -> None:
     import torch
 
     from ddpm_bench.metrics._frechet import frechet_distance, moments
+    from ddpm_bench.metrics.frechet_distance import by_torch_fidelity
+    from ddpm_bench.vision import import_torch_fidelity
 
+    import_torch_fidelity()
     torch.set_num_threads(1)
     if work == "features":
         features(runs, count, "validation")
@@ -98,7 +105,11 @@ def child(runs: Path, count: int, work: str) -> None:
                 features(runs, count, split)
         else:
             folders = [runs / "store" / "features" / f"{count}-{split}" for split in SPLITS]
-            frechet_distance(*(moments(np.load(folder / "features.npy", mmap_mode="c")) for folder in folders))
+            sets = [np.load(folder / "features.npy", mmap_mode="c") for folder in folders]
+            if work == "frechet":
+                by_torch_fidelity(*sets)
+            else:
+                frechet_distance(*map(moments, sets))
     found = {
         "seconds": time.process_time() - started,
         "start": watch.start,
@@ -136,7 +147,7 @@ def main() -> None:
     for count in SIZES:
         with tempfile.TemporaryDirectory() as folder:
             make_images(Path(folder), count)
-            for work, what in (("features", "writing two files, one after the other"), ("frechet", "Fréchet distance")):
+            for work, what in WORK.items():
                 rows.append(row(what, count, measure(Path(folder), count, work)))
                 print(rows[-1], flush=True)
     text = f"""

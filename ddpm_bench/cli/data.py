@@ -30,7 +30,7 @@ def list_all() -> None:
     print(f"looked for in {data_root()} (DDPM_BENCH_DATA)")
     for name in registry.names("datasets"):
         entry = registry.get("datasets", name)
-        lines = [_local.provenance(entry)] if required(entry) else _local.describe(entry(), data_root())
+        lines = [_local.provenance(entry.published)] if required(entry) else _local.describe(entry(), data_root())
         print("\n".join(f"{name if not i else '':14} {line}" for i, line in enumerate(lines)))
 
 
@@ -55,7 +55,7 @@ def fetch(
     if there:
         print(f"{name} is there already: {there[0].parent}; `ddpm-bench data verify {name}` checks it")
         return
-    print(f"{name} {_local.provenance(dataset)}")
+    print(f"{name} {_local.provenance(about)}")
     print(f"to {root / about.folder}")
     if not yes:
         try:

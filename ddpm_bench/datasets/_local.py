@@ -11,7 +11,7 @@ from contextlib import contextmanager
 from http.client import HTTPException
 from pathlib import Path
 
-from ddpm_bench.datasets import Dataset
+from ddpm_bench.datasets import Dataset, Published
 from ddpm_bench.errors import UserError
 from ddpm_bench.vision import import_torchvision
 
@@ -26,7 +26,7 @@ def describe(dataset: Dataset, root: Path) -> list[str]:
         "" if about.num_images is None else f"{about.num_images[0]} training and {about.num_images[1]} test images, "
     )
     levels = "real values" if dataset.levels is None else f"{dataset.levels} levels"
-    lines = [f"{counts}{'×'.join(map(str, dataset.shape(root)))}, {levels}", provenance(dataset)]
+    lines = [f"{counts}{'×'.join(map(str, dataset.shape(root)))}, {levels}", provenance(about)]
     try:
         sources = dataset.sources(root)
     except UserError as problem:
@@ -34,9 +34,8 @@ def describe(dataset: Dataset, root: Path) -> list[str]:
     return [*lines, f"found: {os.path.commonpath([path.parent for path in sources])}" if sources else "needs no files"]
 
 
-def provenance(dataset: Dataset) -> str:
-    """Where it comes from, its licence, and the size of the download."""
-    about = dataset.published
+def provenance(about: Published) -> str:
+    """Where a data set comes from, its licence, and the size of the download."""
     size = f"; download: {about.download_size or 'of unknown size'}" if about.downloader else ""
     return f"origin: {about.origin}; licence: {about.licence or 'not stated there'}{size}"
 
@@ -44,11 +43,10 @@ def provenance(dataset: Dataset) -> str:
 def fetch(dataset: Dataset, root: Path) -> Path:
     """Download the published files with torchvision, which checks their MD5; all of them are put in place, or none.
 
-    Returns where they lie. Raises UserError when there is nothing to download, or it fails.
+    Returns where they lie. Raises UserError with the reason when that fails.
     """
     about = dataset.published
-    if about.downloader is None:
-        raise UserError(f"{dataset.name}: nothing to fetch, it comes from {about.origin}")
+    assert about.downloader is not None, "who calls has looked"
     target = root / about.folder
     place = next(folder for folder in (root, *root.absolute().parents) if folder.is_dir())
     download = getattr(import_torchvision().datasets, about.downloader)

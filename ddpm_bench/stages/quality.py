@@ -1,10 +1,8 @@
 """Stage quality: one metric of generated images against one reference, from their features.
 
-Memory: the features of one generation in float32, the reference memory-mapped, and what the metric adds. Peaks of a
-whole process for 50,000 × 2048 features and 1008 logits in chunks of 128 against as many in one file: kernel distance
-1.4 GB, Fréchet distance FRECHET GB (torch-fidelity's moments take a float64 copy of a set, 0.8 GB; the points of its
-extrapolation blocks and matrices d × d), classifier score 2.2 GB (torch-fidelity holds the logits in float64 more than
-once); precision and recall 1.7 GB for 50,000 × 256 (distances in blocks of 1000 rows).
+Memory: the features of one generation in float32, the reference memory-mapped, and what the metric adds. torch-fidelity
+copies a set of features to float64 for its moments, and the logits more than once; precision and recall hold distances
+in blocks of rows. docs/performance.md has what 50,000 × 2048 features take (`python -m benchmarks.feature_memory`).
 """
 
 from __future__ import annotations
