@@ -26,7 +26,8 @@ BORDERS = 3
 
 def results_table(view: ResultsView) -> Table:
     """The metrics that stand for themselves; their parts and companions are in the report."""
-    return make_table(view, [name for name in metric_names(view) if not words.is_companion(name)])
+    names = metric_names(view)
+    return make_table(view, [name for name in names if not words.is_companion(name, names)])
 
 
 def print_results(view: ResultsView, console: Console, table: Table | None = None) -> None:

@@ -24,7 +24,7 @@ class FrechetDistance(QualityMetric):
     The companion `_infinity` extrapolates to infinitely many generated images: a line over 1/n through 5 sizes from n/2
     to n, seeded subsets, with the standard error of that line; null where n < 2d on either side. The reference images
     stay as they are. Its points are computed in float64 throughout, which changes the sixth digit. Just above 2d the
-    line is bent: for Gaussians it takes away 1.2 times the bias at n = 2d, 1.07 times at 4d and 1.05 at 10d.
+    line is bent and takes away more than the bias (tests/metrics/test_frechet_distance.py), so that it may be negative.
 
     Source: Dowson & Landau 1982; Heusel et al. 2017, eq. 6; torch-fidelity computes it; Chong & Forsyth 2020 for
     `_infinity`.

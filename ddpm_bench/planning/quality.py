@@ -118,7 +118,9 @@ class QualityPlanner:
         protocol = {
             "sampler": reverse.sampler,
             "sampling_steps": "all" if reverse.timesteps is None else len(reverse.timesteps),
+            **({} if reverse.timesteps is None else {"spacing": plan.suite_cell.cell.reverse.spacing}),
             "thresholding": reverse.thresholding, "weights": reverse.weights,
+            **({"precision": reverse.precision} if reverse.precision else {}),  # else that of the training
         }  # fmt: skip
         plan.features, plan.quality = self.of_images(plan.samples, protocol)
 
@@ -154,8 +156,9 @@ class QualityPlanner:
                 held_out = self.split_features(item, digest, other)
                 count = min(n, self._size(other))
                 if count == n or not item.metric.uses_reference:
+                    chosen = {} if count == self._size(other) else {"subset_seed": 0}  # stages/_images.py
                     task = self._task(item, digest, [held_out], "split", split, count, n_reference,
-                                      {"generated_split": other})  # fmt: skip
+                                      {"generated_split": other, **chosen})  # fmt: skip
                     label = "floor" if item.metric.uses_reference else "real images"
                     found.append(Baseline(f"{label}: {count} {other} images", name, task))
                 task = self._task(item, digest, [noise[place]], "uniform noise", split, n, n_reference, {})

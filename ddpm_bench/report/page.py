@@ -59,7 +59,7 @@ def build(runs: Path, suite: str, out: Path) -> Path:
 def _write_all(view: ResultsView, folder: Path) -> Path:
     (folder / "figures").mkdir(parents=True, exist_ok=True)
     names = metric_names(view)
-    table = make_table(view, [name for name in names if not words.is_companion(name)])
+    table = make_table(view, [name for name in names if not words.is_companion(name, names)])
     _write(folder / "table.csv", to_csv(table))
     _write(folder / "table.md", to_markdown(table))
     _write(folder / "table.tex", to_latex(table))
@@ -79,7 +79,8 @@ def render(view: ResultsView, table: Table, drawings: list[Drawing], grid: sampl
     """The page as text."""
     script = (FOLDER / "script.js").read_text(encoding="utf-8")
     digest = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
-    companions = [name for name in metric_names(view) if words.is_companion(name) and not words.is_part(name)]
+    names = metric_names(view)
+    companions = [name for name in names if words.is_companion(name, names) and not words.is_part(name)]
     policy = (
         f"default-src 'none'; style-src 'unsafe-inline'; script-src 'sha256-{digest}'; img-src data:; "
         "base-uri 'none'; form-action 'none'"

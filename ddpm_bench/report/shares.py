@@ -30,8 +30,10 @@ class Share:
 
     @property
     def side(self) -> int:
-        """1 above ½, −1 below it, by more than its 95 % interval; else 0. Without an error nothing varies at all."""
-        half = 0.0 if self.error is None else self.error * (1 if self.num_seeds > 1 else NORMAL_95)
+        """1 above ½, −1 below it, by more than its 95 % interval; else 0, as it is without an error."""
+        if self.error is None:
+            return 0
+        half = self.error * (1 if self.num_seeds > 1 else NORMAL_95)
         return 0 if abs(self.mean - 0.5) <= half else int(math.copysign(1, self.mean - 0.5))
 
 

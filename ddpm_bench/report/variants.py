@@ -210,7 +210,7 @@ def metrics_with_table(view: ResultsView, table: str) -> list[str]:
     found = dict.fromkeys(
         name for cell in view.cells for name, tables in (cell.get("tables") or {}).items() if table in tables
     )
-    return [name for name in found if not words.is_companion(name)]
+    return [name for name in found if not words.is_companion(name, found)]
 
 
 def significantly_better(first: dict[int, float], second: dict[int, float], higher_is_better: bool) -> bool:

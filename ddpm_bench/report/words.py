@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
 from typing import Any
@@ -96,9 +96,14 @@ def base_metric(name: str) -> str:
     return name
 
 
-def is_companion(name: str) -> bool:
-    """Whether a metric stands beside another one (another split, another n) or is a part of bits/dim."""
-    return is_part(name) or base_metric(name) != name
+def is_companion(name: str, names: Iterable[str]) -> bool:
+    """Whether a metric stands beside another one of `names` (another split, another n) or is a part of bits/dim.
+
+    Where a suite has no unsuffixed name of a metric (reference_split = "test"), the first of its names leads.
+    """
+    base = base_metric(name)
+    leading = [other for other in names if base_metric(other) == base]
+    return is_part(name) or name != (base if base in leading else leading[0])
 
 
 def is_part(name: str) -> bool:

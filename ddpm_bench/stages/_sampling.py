@@ -47,7 +47,8 @@ class ReverseChain:
         )
         if self._table is not None:
             return pred_x_0, self._table[t]
-        return pred_x_0, self.reverse.variance.log_sigma2(self._walked, t, head=head)
+        first_step = self.reverse.first_step
+        return pred_x_0, self.reverse.variance.log_sigma2(self._walked, t, head, self.fit, first_step)
 
     def noise(self, index: Tensor) -> tuple[Tensor, Noise]:
         """(x_T, z of each of the chain's indices) of the images with these numbers, int64 [B] on the device.

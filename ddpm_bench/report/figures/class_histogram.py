@@ -26,7 +26,10 @@ def draw(view: ResultsView, groups: list[Variant]) -> Drawing | None:
     """
     varied = varied_axes(view)
     for column in columns(view, metrics_with_table(view, TABLE)):
-        found = {group.label: shares for group in groups if (shares := _shares(column, group, varied)) is not None}
+        drawn = [(group, shares) for group in groups if (shares := _shares(column, group, varied)) is not None]
+        labels = [group.label for group, _ in drawn]
+        # A name stands for one row: variants of equal words are told apart by their keys.
+        found = {group.key if labels.count(group.label) > 1 else group.label: shares for group, shares in drawn}
         if found:
             return _drawing(column, found)
     return None
@@ -64,8 +67,8 @@ def _drawing(column: Column, found: dict[str, pd.DataFrame]) -> Drawing:
         name=TABLE,
         title="Classes of the generated images",
         caption="Per cent of the images in each class, as predicted by the classifier of "
-        f"{column.protocol['extractor']} for generated and real images alike; mean over seeds. Colours: the difference "
-        "from the real images, in points.",
+        f"{column.protocol['extractor']} for generated and real images alike; mean over the seeds of a variant and its "
+        "generations. Colours: the difference from the real images, in points.",
         alternative=f"Shares of {data.shape[1]} classes for {words.count(len(found), 'variant')} below those of real "
         f"images. The largest difference: {most}.",
         data=data.reset_index(),

@@ -35,14 +35,17 @@ def draw(view: ResultsView, groups: list[Variant]) -> Drawing | None:
     quantities = [_quantity(column, [lines[group.key] for group in shown]) for column, lines in found.values()]
     svg, pdf = draw_lines(encoding, quantities, "1/n, n generated images")
     data = _data(found, shown)
-    kinds = "95 % t interval over seeds" if any(len(group.done) > 1 for group in shown) else "standard error"
+    several = [len(group.done) > 1 for group in shown]
+    kinds = "95 % t interval over seeds" if any(several) else "standard error"
+    if any(several) and not all(several):
+        kinds += ", of a single seed standard error"
     return Drawing(
         name=TABLE,
         title="Fréchet distance over the number of generated images",
-        caption="Seeded subsets of n generated images against the same reference images. The distance falls about as "
-        "1/n whatever was generated; the value at 1/n = 0 is the end of a straight line through the others: what "
+        caption="Seeded subsets of n generated images against the same reference images. The bias of a distance falls "
+        "about as 1/n; the value at 1/n = 0 is the end of a straight line through the others: what "
         f"infinitely many generated images would have, the reference images as they are. Bars: {kinds}.",
-        alternative=f"{words.count(len(found), 'panel')} with {words.count(len(shown), 'line')} that rise with 1/n. "
+        alternative=f"{words.count(len(found), 'panel')} with {words.count(len(shown), 'line')} over 1/n. "
         + _extremes(data),
         data=data,
         svg=svg,

@@ -40,7 +40,8 @@ def draw_over(view: ResultsView, groups: list[Variant], steps: Steps) -> Drawing
     def rest(group: Variant) -> Line:
         return tuple((name, item) for name, item in group.axes.items() if name != steps.axis)
 
-    names = [name for name in metric_names(view) if not words.is_companion(name)]
+    every = metric_names(view)
+    names = [name for name in every if not words.is_companion(name, every)]
     lines = list(dict.fromkeys(rest(group) for group in groups))
     found: dict[str, tuple[Column, dict[Line, dict[int, Summary]]]] = {}
     for column in columns(view, names):

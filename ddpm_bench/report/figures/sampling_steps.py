@@ -9,8 +9,9 @@ from ddpm_bench.report.source import ResultsView
 from ddpm_bench.report.variants import Variant
 
 STEPS = Steps(
-    axis="sampling_steps", name="sampling_steps", what="reverse steps",
-    sharing="a step is one network call for an image, and a training serves all of its line", count=chain_length,
+    axis="sampling_steps", name="sampling_steps", what="reverse steps", count=chain_length,
+    sharing="for the samplers of the package a step is one network call for an image; a training serves all of its "
+    "line",
 )  # fmt: skip
 
 
