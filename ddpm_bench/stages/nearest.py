@@ -52,7 +52,8 @@ def nearer(samples: np.ndarray, held_out: np.ndarray) -> dict[str, Any]:
     nearer: P̂(d < d') over all pairs of a sample (its distance d to the nearest training image) and a held-out image
     (d'), ties counted half: the Mann–Whitney statistic. Its standard error is that over samples and held-out images,
     √(s²_1/n + s²_2/m), with the variances of each sample's share of farther held-out images and of each held-out
-    image's share of nearer samples; None where these do not vary.
+    image's share of nearer samples; where these do not vary (every sample is a copy) that of `below_median` with the
+    smaller number of images; None for fewer than two of either.
     below_median: the share of samples with d below the median of the d', ties half. Its standard error is over the
     samples alone, binomial: √(p̃(1 − p̃)/(n + 3)), p̃ = (k + 1)/(n + 2), which is not 0 where k is 0 or n.
 
@@ -63,19 +64,27 @@ def nearer(samples: np.ndarray, held_out: np.ndarray) -> dict[str, Any]:
     n, m = len(samples), len(held_out)
     median = float(np.median(held_out))
     below = float(np.mean(samples < median) + 0.5 * np.mean(samples == median))
-    smoothed = (below * n + 1) / (n + 2)
     of_samples, of_held_out = _farther(samples, held_out), 1.0 - _farther(held_out, samples)
-    variance = float(of_samples.var(ddof=1) / n + of_held_out.var(ddof=1) / m) if min(n, m) > 1 else 0.0
+    value, fewer = float(of_samples.mean()), min(n, m)
+    variance = float(of_samples.var(ddof=1) / n + of_held_out.var(ddof=1) / m) if fewer > 1 else None
+    if variance == 0.0:
+        variance = _smoothed_variance(value, fewer)
     return {
         "nearer": {
-            "value": float(of_samples.mean()), "stderr": math.sqrt(variance) if variance > 0 else None,
+            "value": value, "stderr": None if variance is None else math.sqrt(variance),
             "num_samples": n, "unit": "share",
         },
         "below_median": {
-            "value": below, "stderr": math.sqrt(smoothed * (1 - smoothed) / (n + 3)), "num_samples": n, "unit": "share",
+            "value": below, "stderr": math.sqrt(_smoothed_variance(below, n)), "num_samples": n, "unit": "share",
         },
         "num_held_out": m, "median_distance": float(np.median(samples)), "median_distance_held_out": median,
     }  # fmt: skip
+
+
+def _smoothed_variance(share: float, number: int) -> float:
+    """p̃(1 − p̃)/(n + 3), p̃ = (n·share + 1)/(n + 2): of a binomial share, not 0 where the share is 0 or 1."""
+    smoothed = (share * number + 1) / (number + 2)
+    return smoothed * (1 - smoothed) / (number + 3)
 
 
 def _farther(ours: np.ndarray, theirs: np.ndarray) -> np.ndarray:

@@ -135,7 +135,7 @@ def test_the_sentence_names_the_extremes(example: Example) -> None:
     ("mean", "error", "seeds", "side"),
     [
         (0.6, 0.04, 1, 1), (0.57, 0.04, 1, 0), (0.57, 0.04, 2, 1), (0.4, 0.04, 1, -1), (0.46, 0.04, 3, 0),
-        (1.0, None, 1, 1), (0.0, None, 1, -1), (0.5, None, 1, 0),
+        (1.0, None, 1, 0), (0.0, None, 1, 0), (0.5, None, 1, 0),
     ],
 )  # fmt: skip
 def test_which_side_of_one_half(mean: float, error: float | None, seeds: int, side: int) -> None:

@@ -126,7 +126,15 @@ def test_histograms_in_per_cent(view: ResultsView) -> None:
 )
 def test_titles(name: str, title: str) -> None:
     assert words.metric(name) == title
-    assert words.is_companion(name) is (name != "precision_digits_cnn")
+    assert words.is_companion(name, ["kd_x", "fd_digits_cnn", "ch_digits_cnn", name]) is (
+        name != "precision_digits_cnn"
+    )
+
+
+def test_without_an_unsuffixed_name_the_first_one_leads() -> None:
+    """reference_split = "test": every name ends in _test, and the table must have a column all the same."""
+    names = ["bits_per_dim", "bits_per_dim_l_0", "kd_x_test", "kd_x_test_subset_std", "kd_x_test_n360"]
+    assert [name for name in names if not words.is_companion(name, names)] == ["bits_per_dim", "kd_x_test"]
 
 
 def test_without_tables_there_are_no_figures(tmp_path: Path) -> None:

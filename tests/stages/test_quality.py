@@ -120,7 +120,8 @@ def test_tables_stand_beside_the_values(bench: Made, samples: np.ndarray, refere
     assert name == "frechet_over_n"
     assert [row["generation"] for row in rows] == [0] * 5 + [1] * 5
     last = [row["value"] for row in rows if row["n"] == 45]
-    assert read[""]["value"] == pytest.approx(math.fsum(last) / 2, rel=1e-12)
+    # The value is torch-fidelity's, with means in float32; the table is in float64.
+    assert read[""]["value"] == pytest.approx(math.fsum(last) / 2, rel=1e-5)
     assert read["_infinity"]["protocol"]["standard_error"] == "over generations"
 
 

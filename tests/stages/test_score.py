@@ -192,8 +192,8 @@ def spy_on_inputs(monkeypatch: pytest.MonkeyPatch) -> list[torch.Tensor]:
     seen: list[torch.Tensor] = []
     load = score.load_model
 
-    def spy(*arguments: Any) -> Any:
-        model = load(*arguments)
+    def spy(*arguments: Any, **options: Any) -> Any:
+        model = load(*arguments, **options)
         model.module.register_forward_hook(lambda module, inputs, output: seen.append(inputs[0].clone()))
         return model
 
