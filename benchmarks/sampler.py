@@ -1,10 +1,11 @@
 """What a sampler costs over the bare calls of its network, and how far sub-batch sizes move an image.
 
-    python -m benchmarks.sampler [--device cuda]
+    python -m benchmarks.sampler [--device cuda] [--samplers ancestral,ddim,dpm_solver]
 
 writes its section of docs/performance.md. A U-Net of 0.7 million weights on 16×16 images, batch 256, 100 steps: seven
-rounds, each of them the bare network calls and every sampler in turn; the median of the ratios. About eight minutes on
-one core. The numbers are processor seconds of one thread; on a GPU wall seconds.
+pairs for each sampler, the bare network calls and then the sampler; the median of the ratios. Ancestral sampling is
+measured with a table of σ² and with a learned one, seven minutes of one core each, and is the most expensive: the
+others add no noise. The numbers are processor seconds of one thread; on a GPU wall seconds.
 """
 
 from __future__ import annotations
@@ -22,7 +23,7 @@ from ddpm_bench.diffusion.losses.hybrid import Hybrid
 from ddpm_bench.diffusion.losses.simple import Simple
 from ddpm_bench.diffusion.variances.learned_range import LearnedRange
 from ddpm_bench.networks.unet import Unet
-from ddpm_bench.registry import get, names
+from ddpm_bench.registry import get
 from ddpm_bench.spec import Reverse, Training, TrainingOptions
 from ddpm_bench.stages import _model
 from ddpm_bench.stages._model import Model, build_network, sub_batch
@@ -116,11 +117,13 @@ def main() -> None:
     """Measure and write."""
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
     parser.add_argument("--device", default="cpu")
-    device = parser.parse_args().device
+    parser.add_argument("--samplers", default="ancestral", help="registered names, with commas between them")
+    arguments = parser.parse_args()
+    device = arguments.device
     torch.set_num_threads(1)
     fixed, learned = make_model(device, STEPS), make_model(device, STEPS, with_head=True)
     weights = sum(parameter.numel() for parameter in fixed.module.parameters())
-    runs = {(name, "beta"): (fixed, make_chain(fixed, name, "beta")) for name in names("samplers") if "/" not in name}
+    runs = {(name, "beta"): (fixed, make_chain(fixed, name, "beta")) for name in arguments.samplers.split(",")}
     runs["ancestral", "learned_range"] = learned, make_chain(learned, "ancestral", "learned_range")
     bare(fixed)  # warm caches
     ratios: dict[tuple[str, str], list[float]] = {run: [] for run in runs}
@@ -130,6 +133,7 @@ def main() -> None:
             alone = seconds(lambda model=model: bare(model), device)  # type: ignore[misc]
             ratios[run].append(seconds(lambda chain=chain: walk(chain), device) / alone)  # type: ignore[misc]
             calls.append(alone)
+            print(run, f"{_percent(ratios[run][-1])}", flush=True)
     rows = [
         f"| {sampler} | {variance if get('samplers', sampler).uses_variance else '–'} | "
         f"{_percent(statistics.median(found))} | {_percent(min(found))} to {_percent(max(found))} |"

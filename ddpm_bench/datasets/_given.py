@@ -74,6 +74,8 @@ def read(path: Path, wanted: Wanted, seen: Seen) -> Iterator[np.ndarray]:
     """
     if not path.exists():
         raise UserError(f"{path}: no such directory or file")
+    if path.suffix == ".npy":
+        raise UserError(f"{path}: a .npy cannot be read here; save the array as an .npz (numpy.savez)")
     top = wanted.levels - 1
     nearest = np.round(np.arange(256) * (top / 255)).astype(np.uint8)
     exact = np.round(nearest * (255 / top)) == np.arange(256)
@@ -90,7 +92,7 @@ def read(path: Path, wanted: Wanted, seen: Seen) -> Iterator[np.ndarray]:
 
 def _files(path: Path, wanted: Wanted) -> Iterator[np.ndarray]:
     """uint8 [C, H, W] of each image file."""
-    with open_images(path) as (names, read_file):
+    with open_images(path, ", nor an .npz") as (names, read_file):
         for name in names:
             try:
                 with Image.open(io.BytesIO(read_file(name))) as image:
@@ -121,8 +123,11 @@ def _by(shape: tuple[int, ...]) -> str:
 def _arrays(path: Path, wanted: Wanted) -> Iterator[np.ndarray]:
     """uint8 [C, H, W] of each image of the one array of images, NCHW, NHWC or, of grey images, NHW."""
     try:
-        with np.load(path, allow_pickle=False) as archive:
-            arrays = {name: archive[name] for name in archive.files}
+        archive = np.load(path, allow_pickle=False)
+        if isinstance(archive, np.ndarray):
+            raise UserError(f"{path}: is one .npy array under another name, not an .npz; save it with numpy.savez")
+        with archive:
+            arrays = {name: item for name in archive.files if isinstance(item := archive[name], np.ndarray)}
     except ARRAY_DAMAGE as problem:
         raise UserError(f"{path}: cannot be read as an .npz of arrays: {problem}") from problem
     images = {name: array for name, array in arrays.items() if array.ndim in (3, 4)}
@@ -130,6 +135,8 @@ def _arrays(path: Path, wanted: Wanted) -> Iterator[np.ndarray]:
         found = ", ".join(f"{name} {_by(array.shape)}" for name, array in arrays.items()) or "nothing"
         raise UserError(f"{path}: expected one array of images (three or four dimensions), found {found}")
     [(name, array)] = images.items()
+    if not len(array):
+        raise UserError(f"{path}: {name} is {_by(array.shape)}: it holds no image")
     if array.dtype != np.uint8:
         raise UserError(f"{path}: {name} is {array.dtype}; expected uint8, grey values 0…255")
     channels, height, width = wanted.shape

@@ -128,15 +128,18 @@ def image_names(path: Path) -> list[str]:
 
 
 @contextmanager
-def open_images(path: Path) -> Iterator[tuple[list[str], Callable[[str], bytes]]]:
-    """The sorted names of the images and a function that reads one. Raises UserError for a file that is no zip."""
+def open_images(path: Path, others: str = "") -> Iterator[tuple[list[str], Callable[[str], bytes]]]:
+    """The sorted names of the images and a function that reads one. Raises UserError for a file that is no zip.
+
+    others: what else the caller reads, for that message.
+    """
     if path.is_dir():
         yield image_names(path), lambda name: (path / name).read_bytes()
         return
     try:
         archive = zipfile.ZipFile(path)
     except zipfile.BadZipFile as problem:
-        raise UserError(f"{path}: neither a directory nor a sound zip file ({problem})") from problem
+        raise UserError(f"{path}: neither a directory nor a sound zip file{others} ({problem})") from problem
     with archive:
         yield sorted(name for name in archive.namelist() if _wanted(name)), archive.read
 

@@ -6,6 +6,7 @@ Nothing is computed twice: what a suite has left in the store (decoded data, ref
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -63,7 +64,7 @@ def evaluate(
     planner = Planner(suite, store, skip_missing)
     QualityPlanner(planner, list(suite.resolved_metrics))
     if planner.problems:
-        raise UserError(planner.problems)
+        raise UserError([re.sub("^dataset: ", "--dataset: ", text) for text in planner.problems])
     seen = inputs.look(images, suite)
     suite = inputs.with_samples(suite, seen, samples, notify)
     workers = make_workers(device, jobs)
@@ -76,7 +77,10 @@ def evaluate(
             run_task(runs, store, task, "cpu", verified)
         planner.identify(task, store.get(task.stage, task.key).manifest["info"]["digest"])
     plan = files.plan_json(planner, QualityPlanner(planner, list(suite.resolved_metrics)), suite, given)
-    folder = runs / "evaluations" / content_key("evaluate", 1, sorted(plan["tasks"]), {})[:16]
+    # Not the tasks alone: without any metric that is available there are none.
+    content = {"tasks": sorted(plan["tasks"]), "given": sorted(task.key for task in given.values()),
+               "metrics": sorted(plan["metrics"])}  # fmt: skip
+    folder = runs / "evaluations" / content_key("evaluate", 2, content, {})[:16]
     write_json(folder / "plan.json", plan)
     failed = _run(runs, folder / "plan.json", plan, store, workers)
     write_json(folder / "results.json", files.results_json(runs, plan, seen, failed))

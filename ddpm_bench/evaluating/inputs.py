@@ -15,6 +15,7 @@ from ddpm_bench.datasets import data_root
 from ddpm_bench.datasets._given import Seen, Wanted, read, sources
 from ddpm_bench.errors import UserError
 from ddpm_bench.identity import canonical, content_key
+from ddpm_bench.labels import count
 from ddpm_bench.stages import Task, module
 from ddpm_bench.suite import Suite
 
@@ -28,6 +29,7 @@ def make_suite(dataset: Any, metrics: Sequence[str], extractors: Sequence[Any], 
     tables = {
         "schema": 1, "name": "evaluate", "title": "Images generated elsewhere", "evaluation": evaluation,
         "dataset": {"name": dataset} if isinstance(dataset, str) else dataset,
+        "network": {"name": "unet", "channel_multipliers": [1]},  # never built; it halves nothing, so any size is legal
     }  # fmt: skip
     places = {key: toml.Place(0, rank, flag, None) for rank, (key, flag) in enumerate(FLAGS.items())}
     document = toml.Document(path=Path("evaluate"), tables=tables, written=tables, places=places)
@@ -38,8 +40,12 @@ def make_suite(dataset: Any, metrics: Sequence[str], extractors: Sequence[Any], 
     try:
         suite = suites.load(toml.apply(document, overrides))
     except UserError as problem:
-        flags = "|".join(FLAGS.values())
-        raise UserError([re.sub(rf"^({flags}): [\w.\[\]]+: ", r"\1: ", text) for text in problem.problems]) from None
+        flags, keys = "|".join(FLAGS.values()), "|".join(map(re.escape, FLAGS))
+        said_by_flag = rf"^({flags}): (?:{keys})(?:\[\d+\])?(?:\.|: )"  # what is left names a parameter, if any
+        raise UserError([re.sub(said_by_flag, r"\1: ", text) for text in problem.problems]) from None
+    chosen = suite.cells[0].cell.dataset
+    if chosen.levels is None:
+        raise UserError(f"--dataset: {chosen.name} has real values, no images to compare with; choose one of images")
     scored = [item.name for item in suite.resolved_metrics if item.metric.needs == "score"]
     if scored:
         raise UserError(f"--metrics: {', '.join(scored)}: needs the network that made the images, not images alone")
@@ -55,6 +61,8 @@ def wanted(suite: Suite) -> Wanted:
 
 def look(images: Sequence[Path], suite: Suite) -> dict[Path, Seen]:
     """Path → what is in it: every image is read once before anything is written. Raises UserError."""
+    if not images:
+        raise UserError("--images names nothing; name directories, zip files or .npz of images")
     problems: list[str] = []
     found: dict[Path, Seen] = {}
     for path in images:
@@ -77,22 +85,24 @@ def with_samples(suite: Suite, seen: dict[Path, Seen], asked: int | None, notify
 
     With several generations each takes that many. Raises UserError where a set has fewer than asked for.
     """
+    if asked is not None and asked < 1:
+        raise UserError(f"--samples {asked}: must be at least 1")
     generations = suite.evaluation.generations
     times = f" · {generations} generations" if generations > 1 else ""
     smallest = min(seen, key=lambda path: seen[path].num_images)
-    count = asked or seen[smallest].num_images // generations
+    samples = asked or max(seen[smallest].num_images // generations, 1)
     few = [
-        f"--samples {count}{times}: {path} has {found.num_images} images"
+        f"--samples {samples}{times}: {path} has {count(found.num_images, 'image')}"
         for path, found in seen.items()
-        if found.num_images < max(count, 1) * generations
+        if found.num_images < samples * generations
     ]
     if few:
         raise UserError(few)
     for path, found in seen.items():
-        if found.num_images > count * generations:
+        if found.num_images > samples * generations:
             why = "--samples" if asked else f"as many as {smallest} has"
-            notify(f"{path}: the first {count * generations} of {found.num_images} images enter ({why})")
-    return dataclasses.replace(suite, evaluation=dataclasses.replace(suite.evaluation, samples=count))
+            notify(f"{path}: the first {samples * generations} of {found.num_images} images enter ({why})")
+    return dataclasses.replace(suite, evaluation=dataclasses.replace(suite.evaluation, samples=samples))
 
 
 def given_task(suite: Suite, path: Path, seen: Seen) -> Task:

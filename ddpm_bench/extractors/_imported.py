@@ -7,6 +7,7 @@ import hashlib
 import io
 import os
 import pickle
+import struct
 import warnings
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -19,6 +20,12 @@ from ddpm_bench.registry import get, names
 
 if TYPE_CHECKING:
     from torch import Tensor
+
+DAMAGE = (
+    pickle.UnpicklingError, struct.error, EOFError, RuntimeError, LookupError, ValueError, AttributeError, TypeError,
+    AssertionError,
+)  # fmt: skip
+"""What torch raises for files that hold no tensors, or damaged ones: pickle takes almost every letter as a command."""
 
 
 @dataclass(frozen=True)
@@ -136,8 +143,8 @@ def read_state(data: bytes, what: str) -> dict[str, Tensor]:
         with warnings.catch_warnings():
             warnings.filterwarnings("ignore", message="'torch.load' received a zip file that looks like a TorchScript")
             state: Any = torch.load(io.BytesIO(data), map_location="cpu", weights_only=True)
-    except (pickle.UnpicklingError, EOFError, RuntimeError) as problem:
-        raise UserError(f"{what} is no file of tensors: {problem}") from problem
+    except DAMAGE as problem:  # its text is left out: torch advises to open the file without restriction
+        raise UserError(f"{what} is no file of tensors that can be read without executing code") from problem
     if not isinstance(state, dict) or not all(isinstance(item, torch.Tensor) for item in state.values()):
         raise UserError(f"{what} holds no state dict (names with tensors)")
     return state
@@ -157,6 +164,8 @@ def import_weights(source: Path) -> tuple[ImportedExtractor, Path]:
     The file is recognised by its SHA-256, whatever its name. The copy appears whole or not at all. Raises UserError
     when it is none of the published files.
     """
+    if source.is_dir():
+        raise UserError(f"{source}: is a folder; name the weight file in it")
     if not source.is_file():
         raise UserError(f"{source}: no such file")
     with source.open("rb") as file:

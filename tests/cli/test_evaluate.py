@@ -16,6 +16,7 @@ from PIL import Image
 
 import ddpm_bench as db
 from ddpm_bench import records
+from ddpm_bench.errors import UserError
 from ddpm_bench.planning.file import to_json
 from ddpm_bench.stages.features import to_rgb
 from ddpm_bench.stages.runner import run_tasks
@@ -173,6 +174,17 @@ def test_missing_weights_can_be_skipped(call: Call, finished: Path) -> None:
     assert cell["metrics"][f"kd_{LABEL}"]["value"] is not None
 
 
+def test_evaluations_without_any_value_have_a_folder_each(call: Call, finished: Path) -> None:
+    for name in ("beta", "beta_tilde"):
+        for metrics in ("fid", "fid,kid"):
+            answer = call(
+                "evaluate", "--images", finished / name, "--dataset", "digits", "--metrics", metrics, "--runs", "runs",
+                "--skip-missing", "--format", "json",
+            )  # fmt: skip
+            assert list(values(answer)) == [str(finished / name)]
+    assert len(list(Path("runs/evaluations").glob("*/results.json"))) == 4
+
+
 def test_a_failure_is_told(call: Call, finished: Path, tmp_path: Path) -> None:
     """A damaged file of the store: the values are missing, and why is said."""
     runs = tmp_path / "copy"
@@ -217,8 +229,27 @@ def test_mistakes_in_the_images(call: Call) -> None:
     assert mistake(call, "--images", "B", "--images", "B") == ["--images B: named twice"]
     assert mistake(call, "--images", "B", "--samples", "4") == ["--samples 4: B has 3 images"]
     assert mistake(call, "--images", "B", "--set", "evaluation.generations=4") == [
-        "--samples 0 · 4 generations: B has 3 images"
+        "--samples 1 · 4 generations: B has 3 images"
     ]
+    write_images(Path("C"), noise(1))
+    assert mistake(call, "--images", "C", "--set", "evaluation.generations=2") == [
+        "--samples 1 · 2 generations: C has 1 image"
+    ]
+    np.save("x.npy", noise(1))
+    assert mistake(call, "--images", "x.npy") == [
+        "--images x.npy: a .npy cannot be read here; save the array as an .npz (numpy.savez)"
+    ]
+
+
+def test_mistakes_of_a_caller_in_python(call: Call) -> None:
+    """What the command line rules out itself."""
+    with pytest.raises(UserError, match=r"^--images names nothing; "):
+        db.evaluate([], "digits", ["kernel_distance"])
+    images = [write_images(Path("A"), noise(3))]
+    for samples in (0, -1):
+        with pytest.raises(UserError, match=f"^--samples {samples}: must be at least 1$"):
+            db.evaluate(images, "digits", ["kernel_distance"], samples=samples)
+    assert not Path("runs").exists()
 
 
 def test_mistakes_in_the_protocol(call: Call, tmp_path: Path) -> None:
@@ -234,6 +265,12 @@ def test_mistakes_in_the_protocol(call: Call, tmp_path: Path) -> None:
     assert mistake(call, *images, "--extractor", "inceptoin")[0].startswith(
         '--extractor: unknown extractor "inceptoin"; did you mean "inception"?'
     )
+    assert mistake(call, *images, "--extractor", "vgg16", "--extractor", '{name = "clip", modle = "rn50"}') == [
+        '--extractor: modle: unknown key; did you mean "model"?'
+    ]
+    assert mistake(call, *images, dataset='{name = "digits", size = "a"}') == [
+        '--dataset: size: expected an integer, got the string "a"'
+    ]
     assert mistake(call, *images, "--set", "training.steps=3") == [
         "--set training.steps=3: an evaluation has dataset.… and evaluation.… only, and --samples"
     ]
@@ -242,9 +279,13 @@ def test_mistakes_in_the_protocol(call: Call, tmp_path: Path) -> None:
     ]
     assert mistake(call, *images, dataset='{name = "digits"')[0].startswith("--dataset: ")
     assert mistake(call, *images, "--format", "pdf") == ["--format pdf: unknown; known: csv, json, latex, markdown"]
-    assert mistake(call, *images, dataset="gaussian")[0].endswith(
-        "dataset has real values, no images; leave the metric out"
-    )
+    for dataset in ("gaussian", '{name = "gaussian", mean = 0.0, standard_deviation = 1.0}'):
+        for more in ([], ["--skip-missing"]):
+            assert mistake(call, *images, *more, dataset=dataset) == [
+                "--dataset: gaussian has real values, no images to compare with; choose one of images"
+            ]
+    for dataset in ("mnist", '{name = "celeba", size = 31}'):  # of any size, also one that the U-Net cannot halve
+        assert mistake(call, *images, dataset=dataset)[0].startswith("--dataset: ")
     (missing,) = mistake(call, *images, metrics="fid")
     assert missing.startswith("fid: extractor inception: its weights are missing (looked for ")
     assert missing.endswith("(or go on without: --skip-missing)")

@@ -154,9 +154,28 @@ def test_archives_that_are_none(tmp_path: Path) -> None:
     (tmp_path / "x.npz").write_bytes(b"not an archive")
     assert refused(tmp_path / "x.npz").startswith(f"{tmp_path / 'x.npz'}: cannot be read as an .npz of arrays: ")
     (tmp_path / "y.zip").write_bytes(b"not an archive")
-    assert "neither a directory nor a sound zip file" in refused(tmp_path / "y.zip")
+    assert "neither a directory nor a sound zip file, nor an .npz (" in refused(tmp_path / "y.zip")
     np.savez(tmp_path / "z.npz", np.array([{}], dtype=object))
     assert "cannot be read as an .npz of arrays" in refused(tmp_path / "z.npz")
+
+
+def test_one_array_instead_of_an_archive(tmp_path: Path) -> None:
+    np.save(tmp_path / "x.npy", np.zeros((1, 3, 4, 5), np.uint8))
+    assert refused(tmp_path / "x.npy") == (
+        f"{tmp_path / 'x.npy'}: a .npy cannot be read here; save the array as an .npz (numpy.savez)"
+    )
+    renamed = (tmp_path / "x.npy").rename(tmp_path / "x.npz")
+    assert refused(renamed) == (
+        f"{renamed}: is one .npy array under another name, not an .npz; save it with numpy.savez"
+    )
+
+
+def test_files_of_images_named_npz(tmp_path: Path) -> None:
+    with zipfile.ZipFile(tmp_path / "x.npz", "w") as file:
+        file.writestr("0.png", png(colours(1)[0]))
+    assert refused(tmp_path / "x.npz").endswith(
+        "expected one array of images (three or four dimensions), found nothing"
+    )
 
 
 def test_arrays_that_are_no_images(tmp_path: Path) -> None:
@@ -168,3 +187,5 @@ def test_arrays_that_are_no_images(tmp_path: Path) -> None:
     assert refused(tmp_path / "b.npz").endswith("found one 1×3×4×5, two 1×3×4×5")
     np.savez(tmp_path / "c.npz", np.zeros((1, 3, 4, 5), np.float32))
     assert refused(tmp_path / "c.npz").endswith("arr_0 is float32; expected uint8, grey values 0…255")
+    np.savez(tmp_path / "d.npz", np.zeros((0, 4, 5, 3), np.uint8))
+    assert refused(tmp_path / "d.npz") == f"{tmp_path / 'd.npz'}: arr_0 is 0×4×5×3: it holds no image"

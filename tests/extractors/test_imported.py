@@ -1,13 +1,21 @@
 """Importing weight files: which extractor a file belongs to, what is copied, what is refused."""
 
+import io
 import re
 from pathlib import Path
 
 import pytest
+import torch
 
 from ddpm_bench.errors import UserError
 from ddpm_bench.extractors import _imported
-from ddpm_bench.extractors._imported import ImportedExtractor, Published, import_weights, imported_extractors
+from ddpm_bench.extractors._imported import (
+    ImportedExtractor,
+    Published,
+    import_weights,
+    imported_extractors,
+    read_state,
+)
 from ddpm_bench.extractors.clip import Clip
 from ddpm_bench.extractors.dinov2 import Dinov2
 from ddpm_bench.extractors.inception import Inception
@@ -82,6 +90,9 @@ def test_another_file_is_refused_and_leaves_nothing(root, tmp_path):
         path = named
     with pytest.raises(UserError, match="no such file"):
         import_weights(tmp_path / "none")
+    with pytest.raises(UserError) as caught:
+        import_weights(tmp_path)
+    assert str(caught.value) == f"{tmp_path}: is a folder; name the weight file in it"
     assert not root.exists()
 
 
@@ -109,3 +120,28 @@ def test_unpublished_files_are_read_without_executing_them(cls: type[ImportedExt
     with pytest.raises(UserError, match="no file of tensors"):
         extractor.load("cpu")
     assert not marker.exists()
+
+
+@pytest.mark.parametrize(
+    "data", [b"", b"abc", b"hello world", b"<!DOCTYPE html>", b"\x80\x02X\x01\x00\x00\x00", b"PK\x03\x04"]
+)
+def test_what_is_no_file_of_tensors(data: bytes) -> None:
+    """The reason that torch gives is not passed on: it advises to open the file without restriction."""
+    with pytest.raises(UserError) as caught:
+        read_state(data, "x.pth")
+    assert str(caught.value) == "x.pth is no file of tensors that can be read without executing code"
+
+
+@pytest.mark.filterwarnings("ignore:Detected pickle protocol")
+def test_a_damaged_file_of_tensors() -> None:
+    """Any byte of its pickle may be wrong; whatever torch raises is said as the user's mistake."""
+    stream = io.BytesIO()
+    torch.save({"a": torch.zeros(3)}, stream, _use_new_zipfile_serialization=False)
+    whole = stream.getvalue()
+    refused = 0
+    for place in range(len(whole)):
+        try:
+            read_state(whole[:place] + b"q" + whole[place + 1 :], "x.pth")
+        except UserError:
+            refused += 1
+    assert refused > len(whole) / 2
