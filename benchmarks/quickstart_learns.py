@@ -27,7 +27,7 @@ def main() -> int:
     print("the same network, untrained:")
     with tempfile.TemporaryDirectory() as folder:
         untrained = db.run(db.load_suite(SUITE, overrides=UNTRAINED), runs=folder, reports=folder).results
-    without = {cell.axes["prediction"]: cell.metrics[KERNEL_DISTANCE]["value"] for cell in untrained.cells}
+        without = {cell.axes["prediction"]: cell.metrics[KERNEL_DISTANCE]["value"] for cell in untrained.cells}
     noise, uniform_code = baselines["uniform noise", KERNEL_DISTANCE], baselines["uniform code", "bits_per_dim"]
     epsilon_mse = trained.timestep_kl.groupby("cell_id")["epsilon_mse"].mean()
     checks: list[tuple[str, str, float, float]] = []

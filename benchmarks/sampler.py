@@ -1,4 +1,4 @@
-"""What a sampler costs over the bare calls of its network, and how far sub-batch sizes move an image.
+"""What a sampler costs over the bare calls of its network.
 
     python -m benchmarks.sampler [--device cuda] [--samplers ancestral,ddim,dpm_solver]
 
@@ -25,14 +25,11 @@ from ddpm_bench.diffusion.variances.learned_range import LearnedRange
 from ddpm_bench.networks.unet import Unet
 from ddpm_bench.registry import get
 from ddpm_bench.spec import Reverse, Training, TrainingOptions
-from ddpm_bench.stages import _model
 from ddpm_bench.stages._model import Model, build_network, sub_batch
 from ddpm_bench.stages._sampling import ReverseChain
 
 ROUNDS, BATCH, STEPS, SHAPE = 7, 256, 100, (1, 16, 16)
 NETWORK = Unet(channels=26, channel_multipliers=(1, 2, 2), residual_blocks=1, attention_resolutions=(4,))
-LONG, FEW = 1000, 8
-"""Steps and images of the comparison of sub-batch sizes."""
 
 
 def make_model(device: str, timesteps: int, with_head: bool = False) -> Model:
@@ -94,21 +91,6 @@ def seconds(work: Callable[[], None], device: str) -> float:
     return time.perf_counter() - started
 
 
-def sub_batch_difference(device: str) -> float:
-    """The largest difference of an image of [−1, 1] between sub-batches of 128 and of 8, over a chain of 1000 steps."""
-    model = make_model(device, LONG)
-    chain = make_chain(model, "ancestral", "beta")
-    index, found = torch.arange(FEW, device=device), []
-    kept = dict(_model.MAX_VALUES)
-    try:
-        for size in (128, 8):
-            _model.MAX_VALUES[torch.device(device).type] = size * SHAPE[1] * SHAPE[2]
-            found.append(chain.walk(*chain.noise(index)))
-    finally:
-        _model.MAX_VALUES.update(kept)
-    return float((found[0] - found[1]).abs().max())
-
-
 def _percent(ratio: float) -> str:
     return f"{100 * (ratio - 1):+.1f} %"
 
@@ -148,9 +130,6 @@ range of {ROUNDS} alternating pairs, noise and update included:
 | sampler | σ² | median | range |
 | --- | --- | ---: | ---: |
 {chr(10).join(rows)}
-
-Images do not depend on the batch they are drawn in: the noise is the same bit for bit. Sub-batches of 128 and of 8
-images move a pixel in [−1, 1] by at most {sub_batch_difference(device):.1g} over {LONG} ancestral steps.
 """
     write_section("sampler", text)
     print("\n".join(rows))

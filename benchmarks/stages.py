@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks._page import write_section
+from ddpm_bench.labels import count
 from ddpm_bench.records import read_plan
 from ddpm_bench.store import Artifact, Store
 
@@ -49,10 +50,11 @@ def main() -> None:
     size = sum(_size(artifact.path) for artifacts in found.values() for artifact in artifacts)
     missing = len(plan["tasks"]) - sum(map(len, found.values()))
     cells, trainings = plan["cells"], {cell["train"] for cell in plan["cells"] if "train" in cell}
-    gaps = f" ({missing} artifacts are missing)" if missing else ""
+    sizes = f"{count(len(cells), 'cell')}, {count(len(trainings), 'training')}"
+    gaps = f" ({count(missing, 'artifact')} missing)" if missing else ""
     text = f"""
-`suites/{arguments.suite}.toml`: {len(cells)} cells, {len(trainings)} trainings; {seconds / 60:.1f} minutes of one
-thread and {size / 1e6:.1f} MB altogether{gaps}. What a line sums up ran in parallel, one worker for each core.
+`suites/{arguments.suite}.toml`: {sizes}; {seconds / 60:.1f} minutes of one thread and
+{size / 1e6:.1f} MB altogether{gaps}. What a line sums up ran in parallel, one worker for each core.
 
 | stage | artifacts | seconds | network calls a second | kB each | MB |
 | --- | ---: | ---: | ---: | ---: | ---: |
