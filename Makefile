@@ -33,7 +33,7 @@ test: $(TESTED)
 	$(BIN)/python -m pytest -q -n auto --dist loadgroup -m "not slow and not gpu and not network"
 
 test-slow: $(TESTED)
-	$(BIN)/python -m pytest -q -m "slow and not gpu and not network"
+	$(BIN)/python -m pytest -q -n auto --dist loadgroup -m "slow and not gpu and not network"
 
 check: $(TESTED)
 	$(BIN)/ruff format --check .
