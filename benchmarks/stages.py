@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks._page import write_section
-from ddpm_bench.labels import count
+from ddpm_bench.errors import count
 from ddpm_bench.records import read_plan
 from ddpm_bench.store import Artifact, Store
 

@@ -38,3 +38,8 @@ def suggestion(word: str, known: Sequence[str]) -> str:
     if close:
         return f'; did you mean "{close[0]}"?'
     return f"; known: {', '.join(sorted(known))}" if known else ""
+
+
+def count(number: int, noun: str) -> str:
+    """1 seed, 2 seeds, 30,000 seeds."""
+    return f"{number:,} {noun}" + ("" if number == 1 else "s")

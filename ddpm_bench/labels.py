@@ -15,11 +15,6 @@ MAX_ID = 120
 """Characters of an id before it is cut (file systems allow 255 bytes, and names get suffixes)."""
 
 
-def count(number: int, noun: str) -> str:
-    """1 seed, 2 seeds, 30,000 seeds."""
-    return f"{number:,} {noun}" + ("" if number == 1 else "s")
-
-
 def value_label(value: Any, symbol: bool = False) -> str:
     """The bare name of an entry with default parameters, else `name(parameter=value)`; other values as they are.
 

@@ -12,10 +12,9 @@ from pathlib import Path
 from filelock import FileLock, Timeout
 
 from ddpm_bench import records, tracking
-from ddpm_bench.errors import UserError
+from ddpm_bench.errors import UserError, count
 from ddpm_bench.executors import Job, make_job
 from ddpm_bench.executors.local import LocalExecutor, Worker, make_workers
-from ddpm_bench.labels import count
 from ddpm_bench.planning import Plan, make_plan
 from ddpm_bench.planning.file import data_to_json, to_json
 from ddpm_bench.planning.jobs import make_jobs

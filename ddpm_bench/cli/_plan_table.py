@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 from rich.table import Table
 
-from ddpm_bench.labels import count
+from ddpm_bench.errors import count
 
 if TYPE_CHECKING:
     from rich.console import Console

@@ -13,9 +13,8 @@ from ddpm_bench import suite as suites
 from ddpm_bench import toml
 from ddpm_bench.datasets import data_root
 from ddpm_bench.datasets._given import Seen, Wanted, read, sources
-from ddpm_bench.errors import UserError
+from ddpm_bench.errors import UserError, count
 from ddpm_bench.identity import canonical, content_key
-from ddpm_bench.labels import count
 from ddpm_bench.stages import Task, module
 from ddpm_bench.suite import Suite
 

@@ -11,6 +11,8 @@ from typing import Any
 
 from markupsafe import Markup, escape
 
+from ddpm_bench.errors import count as count
+
 AXES = {
     "prediction": "prediction",
     "variance": "reverse variance",
@@ -126,11 +128,6 @@ def metric(name: str) -> str:
         prefix, _, extractor = base.partition("_")
         title = f"{METRICS[prefix]} ({extractor})" if prefix in METRICS and extractor else base.replace("_", " ")
     return ", ".join([title, *suffixes])
-
-
-def count(number: int, noun: str) -> str:
-    """1 seed, 2 seeds."""
-    return f"{number} {noun}" if number == 1 else f"{number} {noun}s"
 
 
 def digits(errors: list[float], values: list[float]) -> int:
