@@ -7,7 +7,9 @@ from __future__ import annotations
 
 import json
 import math
+from collections.abc import Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ddpm_bench.errors import UserError
@@ -15,6 +17,8 @@ from ddpm_bench.protocols import require_equal
 from ddpm_bench.store import Artifact
 
 if TYPE_CHECKING:
+    import numpy as np
+
     from ddpm_bench.records import ResultCell
 
 QUANTILE = 1.959963984540054
@@ -73,6 +77,18 @@ def paired_difference(first: ResultCell, second: ResultCell, split: str = "test"
         stderr_noise=noise if first.seed == second.seed and chains[0] == chains[1] and math.isfinite(noise) else None,
         num_images=count,
     )
+
+
+def per_image(runs: Path, cell: Mapping[str, Any], metric: str) -> np.ndarray | None:
+    """bits/dim of each image [N] of a cell's record, where `metric` is the bits/dim of a split and the store has it."""
+    import numpy as np
+
+    split = "test" if metric == "bits_per_dim" else metric.removeprefix("bits_per_dim_")
+    place = (cell["artifacts"].get("likelihood") or {}).get(split)
+    if place is None or not (runs / place / "per_image.npy").is_file():
+        return None
+    total: np.ndarray = np.load(runs / place / "per_image.npy").sum(1)
+    return total
 
 
 def _bound(cell: ResultCell, split: str) -> dict[str, Any]:

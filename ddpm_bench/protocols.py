@@ -20,6 +20,13 @@ CELL = frozenset(
 Protocol = Mapping[str, Any]
 
 
+def varied_axes(named: Sequence[str], cells: Sequence[Mapping[str, Any]]) -> list[str]:
+    """The axes in which cells differ: those the suite names, in its order, then any other; the seed is none of them."""
+    names = dict.fromkeys([*named, *(name for cell in cells for name in cell["axes"])])
+    values = {name: {str(cell["axes"].get(name, "—")) for cell in cells} for name in names if name != "seed"}
+    return [name for name, found in values.items() if len(found) > 1]
+
+
 def must_agree(protocol: Protocol, varied: Sequence[str] = ()) -> dict[str, Any]:
     """The part of a protocol that must be the same, sorted by name.
 

@@ -11,12 +11,13 @@ import io
 import json
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from functools import cached_property
+from functools import cached_property, partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ddpm_bench.collecting import SCHEMA, Collector
 from ddpm_bench.errors import UserError, suggestion
+from ddpm_bench.protocols import varied_axes
 from ddpm_bench.store import Artifact, write_json, write_text
 
 if TYPE_CHECKING:
@@ -70,6 +71,7 @@ def update(runs: Path, suite: str, total_seconds: float | None = None) -> bool:
     plan = read_plan(runs, suite)
     collector = Collector(runs, plan)
     found = collector.collect()
+    found["claims"] = _judge(runs, plan, found["cells"])
     file = folder / "results.json"
     if file.is_file():
         old = json.loads(file.read_text(encoding="utf-8"))
@@ -88,6 +90,19 @@ def update(runs: Path, suite: str, total_seconds: float | None = None) -> bool:
             (folder / name).unlink(missing_ok=True)
     write_json(file, {"schema": SCHEMA, "suite": found["suite"], "title": found["title"], "created": created, **found})
     return True
+
+
+def _judge(runs: Path, plan: dict[str, Any], cells: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """The claims of the suite with their verdicts."""
+    if not plan["claims"]:
+        return []
+    from ddpm_bench.claims import judge  # numpy and scipy, which importing this module does not need
+    from ddpm_bench.paired import per_image
+
+    found = judge(plan["claims"], cells, varied_axes(plan["axes"], cells), partial(per_image, runs))
+    # as json has them: tuples would make equal results look changed
+    judged: list[dict[str, Any]] = json.loads(json.dumps(found))
+    return judged
 
 
 def _timestep_tables(plan: dict[str, Any], collector: Collector) -> dict[str, str]:

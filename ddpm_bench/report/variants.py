@@ -13,9 +13,11 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import Any, Literal
 
+from ddpm_bench import protocols
 from ddpm_bench.protocols import must_agree, no_claim
 from ddpm_bench.report import words
 from ddpm_bench.report.source import ResultsView
+from ddpm_bench.statistics import t_half_width
 
 Cell = dict[str, Any]
 
@@ -133,23 +135,9 @@ def standard_error(record: dict[str, Any]) -> str:
     return str(record.get("protocol", {}).get("standard_error", "over images"))
 
 
-def t_half_width(values: Sequence[float]) -> float:
-    """Half width of the 95 % t interval of the mean of n ≥ 2 values: t_{0.975, n−1} · s/√n."""
-    from scipy.special import stdtrit
-
-    mean = math.fsum(values) / len(values)
-    variance = math.fsum((value - mean) ** 2 for value in values) / (len(values) - 1)
-    return float(stdtrit(len(values) - 1, 0.975)) * math.sqrt(variance / len(values))
-
-
 def varied_axes(view: ResultsView) -> list[str]:
-    """The axes in which cells differ: those the suite names, in its order, then any other that takes two values."""
-    names = list(view.data["axes"])
-    for cell in view.cells:
-        names += [name for name in cell["axes"] if name not in names]
-    return [
-        name for name in names if name != "seed" and len({str(cell["axes"].get(name, "—")) for cell in view.cells}) > 1
-    ]
+    """The axes in which cells differ, in the order of the suite."""
+    return protocols.varied_axes(view.data["axes"], view.cells)
 
 
 def variants(view: ResultsView) -> list[Variant]:
