@@ -6,6 +6,7 @@ import copy
 import csv
 import json
 import os
+import re
 import shutil
 import socket
 import sqlite3
@@ -15,6 +16,7 @@ import time
 import urllib.request
 from pathlib import Path
 from typing import Any
+from urllib.parse import parse_qs
 
 import numpy as np
 import pytest
@@ -93,6 +95,7 @@ def example() -> dict[str, Any]:
             cell("refused", "illegal", {}, train_key=None, reason="nothing trains the head"),
             cell("later", "waiting", {}, train_key="ee55"),
         ],
+        "claims": [{"statement": "β needs fewer bits", "verdict": "untestable"}],
     }
 
 
@@ -218,6 +221,31 @@ def test_holds_what_results_say(runs: Path) -> None:
     assert (parent.info.status, parent.info.run_name) == ("FAILED", SUITE)
     assert parent.data.tags["ddpm_bench.suite"] == SUITE
     assert parent.data.tags["mlflow.source.git.commit"] == "0123abc"
+
+
+def test_the_parent_says_its_verdicts_and_leads_to_the_comparison(runs: Path) -> None:
+    """MLflow folds the cells of a suite away and its charts are then empty: the description links to filled ones."""
+    report = tracking.sync(runs, SUITE)
+    note = client(runs).get_run(report.parent_run_id).data.tags["mlflow.note.content"]
+    assert note.startswith("### A tiny suite\n\n- **untestable**: β needs fewer bits\n\nOf 2 cells of one seed: ")
+    links = re.findall(r"\]\(#/(\S+)\)", note)
+    assert [link.partition("?")[0] for link in links] == ["metric", "compare-runs"]
+    for link in links:
+        query = {name: json.loads(values[0]) for name, values in parse_qs(link.partition("?")[2]).items()
+                 if name in ("runs", "experiments", "metric")}  # fmt: skip
+        assert query["runs"] == [children(runs)[name].info.run_id for name in ("beta", "beta_tilde")]
+        assert query["experiments"] == [report.experiment_id]
+        assert query.get("metric", "eval/timestep_kl") == "eval/timestep_kl"
+
+
+def test_cells_of_several_seeds_have_names_of_their_own(runs: Path) -> None:
+    tracking.sync(runs, SUITE)
+    results = example()
+    results["cells"].append({**results["cells"][0], "id": "epsilon-beta-s1", "seed": 1, "train_key": "ff66"})
+    write(runs, results)
+    report = tracking.sync(runs, SUITE)
+    names = {run.info.run_name for run in client(runs).search_runs([report.experiment_id])}
+    assert {"ε, σ²=beta, seed 0", "ε, σ²=beta, seed 1"} < names  # the first one was renamed
 
 
 def test_metrics_equal_the_files_and_null_is_left_out(runs: Path) -> None:
@@ -626,7 +654,7 @@ def test_sync_through_the_server_of_the_ui(runs: Path, tmp_path: Path, monkeypat
             assert history(runs, "beta", "eval/timestep_kl") == [(1, 1.0), (2, 0.1 + 0.2), (3, 0.25), (4, 0.125)]
         finally:
             server.terminate()
-            server.wait(timeout=30)
+            server.wait(timeout=120)
     monkeypatch.delenv("MLFLOW_TRACKING_URI")
     assert tracking.sync(runs, SUITE).unchanged == 7
 

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 from rich.table import Table
 
+from ddpm_bench.cli._plan_claims import claim_warnings
 from ddpm_bench.errors import count
 
 if TYPE_CHECKING:
@@ -43,7 +44,7 @@ def print_plan(plan: Plan, console: Console) -> None:
         unmeasured.setdefault(why, []).append(name)
     for why, names in ({} if plan.problems else unmeasured).items():
         print(f"not computed: {', '.join(names)}: {why}")
-    for warning in plan.warnings:
+    for warning in [*plan.warnings, *claim_warnings(plan)]:
         print(f"warning: {warning}")
     for note in plan.suite.skipped_notes:
         print(f"note: {note}")
@@ -86,20 +87,26 @@ def _print_data(plan: Plan) -> None:
 
 
 def _print_reuse(plan: Plan) -> None:
+    """One line for each variant: of its seeds the first one stands for all."""
     from ddpm_bench.planning.reuse import nearest_difference
 
-    lines: dict[str, str] = {}
+    seen: set[str] = set()
+    missing: dict[str, list[CellPlan]] = {}
     for cell in plan.selected():
         key = cell.train.key
-        if key in lines or plan.store.has("train", key):
-            continue
-        difference = nearest_difference(plan.store, cell.train)
+        if key not in seen and not plan.store.has("train", key):
+            missing.setdefault(cell.suite_cell.label, []).append(cell)
+        seen.add(key)
+    lines = []
+    for label, cells in missing.items():
+        difference = nearest_difference(plan.store, cells[0].train)
         if difference:
             more = f" and {len(difference) - MAX_DIFFERENCES} more" if len(difference) > MAX_DIFFERENCES else ""
-            lines[key] = f"  {cell.suite_cell.label}: {'; '.join(difference[:MAX_DIFFERENCES])}{more}"
+            seeds = f" ({count(len(cells), 'seed')}, the first one shown)" if len(cells) > 1 else ""
+            lines.append(f"  {label}{seeds}: {'; '.join(difference[:MAX_DIFFERENCES])}{more}")
     if lines:
         print("not reused, since the nearest training differs in (there → here)")
-        print("\n".join(lines.values()))
+        print("\n".join(lines))
 
 
 def _print_cost(plan: Plan, console: Console) -> None:

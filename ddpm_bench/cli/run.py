@@ -84,6 +84,7 @@ def _show(suite: str, outcome: Outcome, runs: Path) -> None:
     from rich.console import Console
 
     from ddpm_bench.cli._results_table import print_results
+    from ddpm_bench.cli._verdicts import print_verdicts
     from ddpm_bench.report.source import ResultsView
     from ddpm_bench.tracking import tracking_uri
 
@@ -91,7 +92,9 @@ def _show(suite: str, outcome: Outcome, runs: Path) -> None:
         print(f"warning: {outcome.warning}", file=sys.stderr)
     if not outcome.tasks_run:
         print(f"{suite}: nothing to do, every artifact exists already.")
-    print_results(ResultsView(runs, suite), Console(highlight=False))
+    view, console = ResultsView(runs, suite), Console(highlight=False)
+    print_results(view, console)
+    print_verdicts(view, console)
     print(f"report   {outcome.report}")
     print(f"results  {runs / 'suites' / suite / 'results.json'}")
     print(f"MLflow   {tracking_uri(runs)}")

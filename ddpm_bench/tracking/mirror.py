@@ -19,6 +19,7 @@ from typing import Any
 import numpy as np
 
 from ddpm_bench.tracking.grid import sample_grid
+from ddpm_bench.tracking.note import NOTE, links
 from ddpm_bench.tracking.server import is_database, probe, shown
 from ddpm_bench.tracking.wanted import CELL, MAX_TAG, STORE, SUITE, SYNCED, TRAIN_KEY, Series, State, cut
 
@@ -72,7 +73,8 @@ class Mirror:
         self.points = 0
         if experiment is None:
             root = (runs / "mlartifacts").resolve().as_uri() if is_database(uri) else None
-            self.experiment_id = self.client.create_experiment(suite, artifact_location=root)
+            tags = {"mlflow.experimentKind": "custom_model_development"}  # else the UI opens its pages on LLM traces
+            self.experiment_id = self.client.create_experiment(suite, artifact_location=root, tags=tags)
         else:
             self.experiment_id = experiment.experiment_id
             if experiment.lifecycle_stage == "deleted":
@@ -99,6 +101,9 @@ class Mirror:
         retired = [run for run in retired if run.data.tags.get(STORE) == self.store]
         for run in retired:
             self._retire(run)
+        linked = links(self.experiment_id, [chosen[cell].info.run_id for cell in parent.compared], parent.curve)
+        described = cut(parent.note, MAX_TAG - len(linked)) + linked
+        parent = replace(parent, tags=parent.tags | {NOTE: described})
         written = sum(self._write(chosen[cell], states[cell]) for cell in cells) + self._write(top, parent)
         return SyncReport(
             uri=shown(self.uri),
@@ -158,6 +163,8 @@ class Mirror:
         changed = [RunTag(key, value) for key, value in tags.items() if run.data.tags.get(key) != value]
         for start in range(0, len(changed), MAX_PARAMETERS):
             self.client.log_batch(run_id, tags=changed[start : start + MAX_PARAMETERS])
+        if run.info.run_name != state.name:
+            self.client.update_run(run_id, name=state.name)
         if run.info.status != state.status:
             if state.status in ("RUNNING", "SCHEDULED"):
                 self.client.update_run(run_id, status=state.status)

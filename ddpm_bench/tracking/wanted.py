@@ -12,8 +12,9 @@ from pathlib import Path
 from typing import Any
 
 from ddpm_bench.errors import UserError
+from ddpm_bench.tracking import note
 
-VERSION = 1
+VERSION = 2
 """Raised when what `sync` writes for the same results changes: every run is then compared once more."""
 
 SUITE, CELL, STATUS = "ddpm_bench.suite", "ddpm_bench.cell", "ddpm_bench.status"
@@ -47,7 +48,12 @@ Series = dict[int, float]
 
 @dataclass(frozen=True, kw_only=True)
 class State:
-    """What a run has to hold. artifacts: name → JSON value, file to copy, or the samples.npy of a grid."""
+    """What a run has to hold.
+
+    artifacts: name → JSON value, file to copy, or the samples.npy of a grid; note: its description, and compared: the
+    cells that the description links to, side by side; curve: the
+    metric that their chart shows, if they have it.
+    """
 
     name: str
     status: str
@@ -56,12 +62,18 @@ class State:
     metrics: dict[str, Series] = field(default_factory=dict)
     artifacts: dict[str, Any] = field(default_factory=dict)
     levels: int | None = None
+    note: str = ""
+    compared: tuple[str, ...] = ()
+    curve: str | None = None
 
     @property
     def digest(self) -> str:
         """SHA-256 of all of it; files count with their content, samples (immutable in the store) with their path."""
         files = {name: _sha256(item) for name, item in self.artifacts.items() if isinstance(item, Path)}
-        state = [VERSION, self.status, self.tags, self.parameters, self.metrics, self.artifacts | files, self.levels]
+        state = [
+            VERSION, self.name, self.status, self.tags, self.parameters, self.metrics, self.artifacts | files,
+            self.levels,
+        ]  # fmt: skip
         return hashlib.sha256(json.dumps(state, sort_keys=True).encode()).hexdigest()
 
 
@@ -85,6 +97,9 @@ def states(runs: Path, suite: str, report: Path | None) -> tuple[State, dict[str
         tags={SUITE: suite, "ddpm_bench.title": cut(results["title"], MAX_TAG)} | _source(results),
         artifacts={name: path for name, path in files.items() if path is not None and path.is_file()}
         | {"configuration.json": {"configuration": results["configuration"], "overrides": results["overrides"]}},
+        note=note.body(results),
+        compared=tuple(note.compared(results["cells"])),
+        curve="eval/timestep_kl" if timesteps else None,
     )
     return state, cells
 
@@ -112,8 +127,9 @@ def _cell_state(results: dict[str, Any], cell: dict[str, Any], timestep_kl: Seri
         if (runs / directory / "samples.npy").is_file():
             artifacts["samples.png"] = f"{directory}/samples.npy"
             break
+    several = len({other["seed"] for other in results["cells"]}) > 1
     return State(
-        name=cell["label"],
+        name=cell["label"] + (f", seed {cell['seed']}" if several else ""),
         status=RUN_STATUS.get(cell["status"], "FINISHED"),
         tags=tags,
         parameters=_parameters(tables, cell),

@@ -118,7 +118,7 @@ class TestWithAFinishedRun:
     def test_what_exists_of_a_cell(self, call: Call, finished_tiny: FinishedRun) -> None:
         answer = call("plan", finished_tiny.suite, "--runs", finished_tiny.runs, "--set", "evaluation.samples=130")
         lines = [exists for _, _, exists in table_rows(answer.out)]
-        assert " ".join(lines) == " ".join(["train, score, likelihood, gallery"] * 4)  # in two lines of 80 columns
+        assert " ".join(lines) == " ".join(["train, score, likelihood, gallery, forward"] * 4)  # in two lines of 80 columns
 
     def test_only(self, call: Call, finished_tiny: FinishedRun) -> None:
         answer = call("plan", finished_tiny.suite, "--runs", finished_tiny.runs, "--only", "prediction=x0")
@@ -142,3 +142,47 @@ def test_time_for_people(seconds: float | None, text: str) -> None:
 
 def test_size_for_people() -> None:
     assert (_size(3 * 2**19), _size(5 * 2**30)) == ("1.5 MiB", "5.0 GiB")
+
+
+CLAIM = """
+[[claim]]
+statement = "ε needs fewer bits"
+metric = "bits_per_dim"
+better = { prediction = "epsilon" }
+than = { prediction = "x0" }
+
+[[claim]]
+statement = "β needs fewer bits"
+metric = "bits_per_dim"
+better = { variance = "beta" }
+than = { variance = "beta_tilde" }
+"""
+
+
+def test_claims_that_cannot_be_decided_are_said_before(call: Call, tmp_path: Path) -> None:
+    file = write_suite(tmp_path, TINY + CLAIM)
+    one = call("plan", file)
+    assert "warning: 2 of 2 claims will be untestable: a verdict needs 6 seeds, there is 1 seed; add seeds" in one.out
+    six = call("plan", file, "--set", "matrix.seed=[0,1,2,3,4,5]")
+    assert (six.code, "untestable" in six.out, "sign-flip" in six.out) == (0, False, False)
+
+
+def test_holm_and_the_sign_flip_test(call: Call, tmp_path: Path) -> None:
+    """2^(1 − 6) = 0.031; of two claims in one family 0.0625 is the least adjusted p. The one within a training is alone
+    in its family."""
+    again = CLAIM[: CLAIM.index("[[claim]]", 10)].replace('"epsilon"', '"?"').replace('"x0"', '"epsilon"')
+    file = write_suite(tmp_path, TINY + CLAIM + again.replace('"?"', '"x0"'))
+    answer = call("plan", file, "--set", "matrix.seed=[0,1,2,3,4,5]")
+    assert [line for line in answer.out.splitlines() if "sign-flip" in line] == [
+        "warning: with 6 seeds the sign-flip p is 0.031 at least, times 2 claims across trainings (Holm) 0.062: it can "
+        "confirm none of them; verdicts rest on the t test"
+    ]
+
+
+def test_seeds_of_a_variant_are_one_line_of_what_is_not_reused(finished_tiny: FinishedRun, call: Call) -> None:
+    answer = call("plan", finished_tiny.suite, "--runs", finished_tiny.runs, "--set", "training.learning_rate=0.1",
+                  "--set", "matrix.seed=[0,1,2]")  # fmt: skip
+    lines = [line for line in answer.out.splitlines() if "learning_rate: " in line]
+    assert lines
+    assert len(lines) == len({line.split(" (")[0] for line in lines})
+    assert all("(3 seeds, the first one shown): " in line for line in lines)
