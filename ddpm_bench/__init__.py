@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from ddpm_bench.running import Outcome
     from ddpm_bench.suite import Suite
 
-__version__ = "0.3.0"
+__version__ = "0.4.0"
 __all__ = ["evaluate", "load_suite", "plan", "results", "run"]
 
 

@@ -4,15 +4,16 @@ from __future__ import annotations
 
 import dataclasses
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
 from ddpm_bench import fields, registry, toml
 from ddpm_bench.errors import UserError, suggestion
 from ddpm_bench.fields import Invalid, Report, describe
+from ddpm_bench.identity import dumps
 from ddpm_bench.keys import SHORT
-from ddpm_bench.spec import Evaluation
+from ddpm_bench.spec import Cell, Evaluation, Landscape, bind
 
 SCHEMA = 1
 TABLES = ("dataset", "network", "diffusion", "training", "reverse", "evaluation", "matrix")
@@ -114,7 +115,7 @@ def read_evaluation(table: Any, report: Report) -> Evaluation | None:
     if not isinstance(table, Mapping):
         report("evaluation", f"expected a table, got {describe(table)}")
         return None
-    rest = {key: value for key, value in table.items() if key not in ("extractor", "extractors")}
+    rest = {key: value for key, value in table.items() if key not in ("extractor", "extractors", "landscape")}
     if "extractors" in table:
         report("evaluation.extractors", 'unknown key; did you mean "extractor"?')
     evaluation = fields.build(Evaluation, rest, "evaluation", report)
@@ -129,10 +130,40 @@ def read_evaluation(table: Any, report: Report) -> Evaluation | None:
         if extractor is not Invalid and extractor in extractors:
             report(path, f"{fields.show(value)} stands in the list twice")
         extractors.append(extractor)
-    if evaluation is Invalid or Invalid in extractors:
+    landscape = read_landscape(table.get("landscape", False), report)
+    if evaluation is Invalid or landscape is Invalid or Invalid in extractors:
         return None
     assert isinstance(evaluation, Evaluation)
-    return dataclasses.replace(evaluation, extractors=tuple(extractors))
+    return dataclasses.replace(evaluation, extractors=tuple(extractors), landscape=landscape)
+
+
+def read_landscape(value: Any, report: Report) -> Any:
+    """evaluation.landscape: None for false; true is a table without entries; Invalid after reporting."""
+    path = "evaluation.landscape"
+    if not isinstance(value, bool | Mapping):
+        report(path, f"expected true, false or a table {{checkpoints = …}}, got {describe(value)}")
+        return Invalid
+    if value is False:
+        return None
+    return fields.build(Landscape, {} if value is True else value, path, report)
+
+
+def check_landscape(landscape: Landscape | None, legal: Iterable[Cell], report: Report) -> None:
+    """A training that gets a landscape must have a step at least between two of its checkpoints."""
+    if landscape is None:
+        return
+    longest: dict[str, int] = {}
+    for cell in legal:
+        trajectory = dumps(bind(cell)[0])
+        longest[trajectory] = max(longest.get(trajectory, 0), cell.training.steps)
+    few = min(longest.values(), default=landscape.checkpoints)
+    if few < landscape.checkpoints - 1:
+        advice = f"; set checkpoints = {few + 1} or fewer" if few >= 2 else "; leave the landscape out"
+        report(
+            "evaluation.landscape.checkpoints",
+            f"{landscape.checkpoints} different weights need a training of at least {landscape.checkpoints - 1} steps, "
+            f"and one here has {few}{advice}",
+        )
 
 
 def dataset_name(tables: Mapping[str, Any]) -> str | None:

@@ -64,7 +64,7 @@ class Collector:
             "status": status, "reason": reason, "train_key": cell.get("train"),
             "shares_training_with": [i for i in self._sharing.get(cell.get("train", ""), []) if i != cell["id"]],
             "artifacts": self._artifacts(cell), "log": None, "training": None,
-            "network_calls": None, "fit": None, "gallery": None, "metrics": {},
+            "network_calls": None, "fit": None, "gallery": None, "landscape": None, "metrics": {},
             "tables": {}, "timings": {},
         }  # fmt: skip
         if status == "illegal":
@@ -84,6 +84,7 @@ class Collector:
             record["network_calls"] = self._network_calls(cell)
             record["fit"] = self._fit(cell)
             record["gallery"] = self._gallery(cell)
+            record["landscape"] = self._landscape(cell)
             record["timings"]["sample_seconds"] = sum(c.manifest["timings"]["seconds"] for c in chunks if c) or None
         record["metrics"] = self.metrics(cell, status, reason)
         record["tables"] = self.tables(cell)
@@ -113,6 +114,7 @@ class Collector:
         likelihoods, quality = cell["likelihood"].values(), cell["quality"].values()
         wanted = [cell["train"], *scores, *likelihoods, *cell["samples"], *cell["features"], *quality]
         wanted += [*([cell["gallery"]] if cell.get("gallery") else []), *cell.get("nearest", {}).values()]
+        wanted += [cell[stage] for stage in ("forward", "landscape") if cell.get(stage)]
         seen: dict[str, None] = {}
         for key in wanted:
             for place in self.plan["tasks"][key]["inputs"].values():
@@ -143,6 +145,8 @@ class Collector:
             "nearest": {
                 space: found for space, key in cell.get("nearest", {}).items() if (found := place("nearest", key))
             },
+            "forward": place("forward", cell["forward"]) if cell.get("forward") else None,
+            "landscape": place("landscape", cell["landscape"]) if cell.get("landscape") else None,
         }
 
     def _fit(self, cell: dict[str, Any]) -> dict[str, Any] | None:
@@ -164,6 +168,18 @@ class Collector:
             return None
         info = made.manifest["info"] if made else {"network_calls": 0, "timesteps": []}
         return {"network_calls": info["network_calls"], "timesteps": info["timesteps"], "nearest": nearest}
+
+    def _landscape(self, cell: dict[str, Any]) -> dict[str, Any] | None:
+        """Around the path of its training: what was measured, and the shares of the variance that two components hold,
+        of the path (`share`) and of random walks (`null`, `null_averaged`)."""
+        made = self.artifact("landscape", cell["landscape"]) if cell.get("landscape") else None
+        if made is None:
+            return None
+        found = json.loads((made.path / "landscape.json").read_text(encoding="utf-8"))
+        of = {"share": "shares", "null": "null", "null_averaged": "null_averaged"}
+        kept = {name: found[name] for name in ("steps", "weights", "split", "images", "draws_per_image")}
+        shares = {name: sum(found[key][:2]) if found[key] else None for name, key in of.items()}
+        return {**kept, **shares, "network_calls": made.manifest["info"]["network_calls"]}
 
     def _network_calls(self, cell: dict[str, Any]) -> dict[str, int]:
         """Calls of the network behind the cell's likelihood (fits included) and its samples, as far as they are made;

@@ -92,6 +92,9 @@ def load(
     varied = cells.varied_axes(points, axes)
     on_illegal = tables.get("on_illegal", "error")
     cells.report_illegal(points, reasons, varied, on_illegal == "skip", report)
+    if evaluation is not None:
+        legal = [cell for cell, reason in zip(built, reasons, strict=True) if cell is not None and reason is None]
+        parts.check_landscape(evaluation.landscape, legal, report)
     ids = cells.cell_ids(points, varied, report)
 
     context = Context(

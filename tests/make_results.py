@@ -14,6 +14,7 @@ import itertools
 import json
 import math
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +23,8 @@ import numpy as np
 if __name__ == "__main__":  # as a script: its own folder is on the path, the repository is not
     sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
+from ddpm_bench.claims import judge
+from tests.made_forward import write_forward
 from tests.made_numbers import Chain, log_sigma2, squared_error, terms
 
 T, LEVELS = 100, 17
@@ -38,7 +41,10 @@ VARIANTS = {
     "loss": ["simple", "vlb", "hybrid"],
 }
 STEPS = {"variance": ["beta", "beta_tilde", "optimal"], "sampling_steps": ["5", "10", "20", "50", "all"]}
-MATRICES = {"ablation": (ABLATION, 16, 2), "variants": (VARIANTS, 96, 1), "steps": (STEPS, 30, 2)}
+CLAIMS = {name: ABLATION[name] for name in ("prediction", "variance", "loss")}
+MATRICES = {
+    "ablation": (ABLATION, 16, 2), "variants": (VARIANTS, 96, 1), "steps": (STEPS, 30, 2), "claims": (CLAIMS, 48, 6),
+}  # fmt: skip
 """Name → axes, cells, seeds."""
 WORDS = {
     "epsilon": "ε", "x0": "x₀", "mu": "μ", "beta": "σ²=β", "beta_tilde": "σ²=β̃", "learned_range": "σ²=learned",
@@ -46,6 +52,24 @@ WORDS = {
 }  # fmt: skip
 FIXED = {"prediction": "epsilon", "variance": "beta", "schedule": "linear", "loss": "simple", "sampler": "ancestral",
          "sampling_steps": "all", "thresholding": "clip", "timesteps": str(T)}  # fmt: skip
+STATEMENTS: tuple[dict[str, Any], ...] = (
+    {"statement": "Predicting ε gives fewer bits/dim than predicting x₀ under L_simple",
+     "source": "Ho et al. 2020, Table 2", "metric": "bits_per_dim", "better": {"prediction": "epsilon"},
+     "than": {"prediction": "x0"}, "where": {"loss": "simple"}},
+    {"statement": "With few steps σ²=β̃ gives a tighter bound than σ²=β", "source": "invented for this example",
+     "metric": "bits_per_dim", "better": {"variance": "beta_tilde"}, "than": {"variance": "beta"},
+     "where": {"loss": "simple"}},
+    {"statement": "L_vlb gives better samples than L_simple", "source": "invented for this example",
+     "metric": "kd_efficientnet_lite0", "better": {"loss": "vlb"}, "than": {"loss": "simple"}},
+    {"statement": "Under L_vlb ε and x₀ are equivalent in the kernel distance", "source": "Salimans & Ho 2022, § 4",
+     "metric": "kd_efficientnet_lite0", "equivalent": [{"prediction": "epsilon"}, {"prediction": "x0"}], "margin": 0.01,
+     "where": {"loss": "vlb"}},
+    {"statement": "Under L_vlb ε gives better samples than x₀", "source": None, "metric": "kd_efficientnet_lite0",
+     "better": {"prediction": "epsilon"}, "than": {"prediction": "x0"}, "where": {"loss": "vlb"}},
+    {"statement": "Predicting ε gives the smaller Fréchet distance", "source": "Bagge & Rørhauge 2024, Table 1",
+     "metric": "fd_efficientnet_lite0", "better": {"prediction": "epsilon"}, "than": {"prediction": "x0"}},
+)  # fmt: skip
+"""[[claim]] tables of the example."""
 BITS = {"unit": "bits/dim", "higher_is_better": False}
 SPLITS = {"test": 360, "train": 1293, "validation": 144}
 
@@ -204,6 +228,38 @@ SYMBOLS = {
 """How the field writes the values, as results.json holds it."""
 
 
+def claims(statements: Sequence[dict[str, Any]], cells: list[dict[str, Any]], varied: list[str]) -> list[dict]:
+    """The statements with their verdicts; those whose sides this example does not have are left out."""
+    bound = []
+    for table in statements:
+        sides = [table["better"], table["than"]] if "better" in table else table["equivalent"]
+        chosen = []
+        for side in sides:
+            wanted = (side | table.get("where", {})).items()
+            ids = [cell["id"] for cell in cells if all(cell["axes"][axis] == name for axis, name in wanted)]
+            chosen.append({"selector": side, "cells": ids})
+        if all(side["cells"] for side in chosen):
+            pair = "better" in table
+            bound.append({
+                "statement": table["statement"], "metric": table["metric"], "axes": list(sides[0]),
+                "source": table["source"], "better": chosen[0] if pair else None, "than": chosen[1] if pair else None,
+                "equivalent": None if pair else chosen, "margin": table.get("margin"), "where": table.get("where"),
+                "dataset": None,
+            })  # fmt: skip
+    return json.loads(json.dumps(judge(bound, cells, varied)))
+
+
+def references(cells: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """Two published values beside the first and the last variant; nobody has compared the second with its source."""
+    rest = {"dataset": "digits", "metric": "bits_per_dim", "protocol": "CIFAR-10, train split", "where": None}
+    return [
+        rest | {"value": value, "source": source, "checked": checked, "cells": [cell["id"]]}
+        for cell, value, source, checked in (
+            (cells[0], 3.75, "Ho et al. 2020, Table 2", "2026-02-01"), (cells[-1], 3.7, "a preprint", None),
+        )
+    ]  # fmt: skip
+
+
 class Writer:
     """One example suite below `out`: the first cells of a matrix, and what of it is illegal.
 
@@ -247,7 +303,8 @@ class Writer:
             return found | {"reason": reason, "training": None}
         last = 320 if status == "diverged" else self.steps
         write_csv(self.out / "store/train" / trained / "curves.csv", curves(axes, trained, last, status == "diverged"))
-        found["artifacts"] = {"train": f"store/train/{trained}"}
+        forward = write_forward(self.out, axes["schedule"], int(axes["timesteps"]), LEVELS)
+        found["artifacts"] = {"train": f"store/train/{trained}", "forward": forward}
         found["timings"] = {"train_seconds": 71.5 + seed, "images_per_second": 1790.0, "sample_seconds": 12.25}
         if status == "diverged":
             found["reason"] = "the loss is not finite"
@@ -349,7 +406,8 @@ class Writer:
             "overrides": ["training.steps=1000"],
             "data": {"name": "digits", "shape": [1, 8, 8], "levels": LEVELS, "num_train": 1293, "num_validation": 144,
                      "num_test": 360, "digest": key("digits")},
-            "cells": cells, "claims": [], "references": [],
+            "cells": cells, "claims": claims(STATEMENTS, cells, self.varied),
+            "references": references(cells) if self.matrix == "claims" else [],
             "baselines": [quality | item for item in baselines], "timings": {"total_seconds": 1234.5},
         } | changes  # fmt: skip
         folder = self.out / "suites" / suite

@@ -338,7 +338,7 @@ def test_artifacts_that_are_not_there(tiny: FinishedRun) -> None:
 def test_every_task_of_a_cell_belongs_to_its_status(finished_tiny: FinishedRun) -> None:
     collector = Collector(finished_tiny.runs, records.read_plan(finished_tiny.runs, "tiny"))
     stages = [stage for stage, _ in collector.tasks(plan_cell(finished_tiny))]
-    assert stages == ["data", "train", "score", "likelihood", "sample", "gallery", "nearest", "nearest"]
+    assert stages == ["data", "train", "score", "likelihood", "sample", "gallery", "nearest", "nearest", "forward"]
 
 
 # The end of a log

@@ -77,6 +77,12 @@ class Evidence:
             raise ValueError(f"{len(found)} baselines {name!r} of {metric}, expected one")
         return float(found[0])
 
+    def floor(self, metric: str) -> float:
+        """The floor of a quality metric: real images in place of generated ones."""
+        found = [item["value"] for item in self.data["baselines"]
+                 if item["metric"] == metric and item["name"].startswith("floor")]  # fmt: skip
+        return float(found[0])
+
     def table(self, family: str) -> str:
         """The claims of a family as a Markdown table."""
         lines = ["| claim | verdict | effect [95 %] | Holm p | sign-flip p |", "|---|---|---|---|---|"]
@@ -119,6 +125,7 @@ def render() -> str:
         undefined=jinja2.StrictUndefined, trim_blocks=True, lstrip_blocks=True, keep_trailing_newline=True
     )
     environment.globals.update(evidence=evidence, effect=effect)
+    environment.tests.update(match_start=str.startswith)
     environment.filters.update(signed=signed, p=p_value)
     return environment.from_string(TEMPLATE.read_text(encoding="utf-8")).render()
 

@@ -10,8 +10,7 @@ from rich.table import Table as Grid
 from ddpm_bench.report import words
 from ddpm_bench.report.export import T_INTERVAL
 from ddpm_bench.report.source import ResultsView
-from ddpm_bench.report.table import Entry, Row, Table, make_table
-from ddpm_bench.report.variants import metric_names
+from ddpm_bench.report.table import Entry, Row, Table, headline_table
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -24,19 +23,13 @@ BORDERS = 3
 """Columns of the terminal that a column's padding and line take."""
 
 
-def results_table(view: ResultsView) -> Table:
-    """The metrics that stand for themselves; their parts and companions are in the report."""
-    names = metric_names(view)
-    return make_table(view, [name for name in names if not words.is_companion(name, names)])
-
-
 def print_results(view: ResultsView, console: Console, table: Table | None = None) -> None:
     """A row a variant, then the baselines; below it why cells are not done or values are missing.
 
-    table: with other columns than those of `results_table`.
+    table: with other columns than those of `headline_table`.
     """
     with words.symbols(view.data["symbols"]):
-        _print(view, table or results_table(view), console)
+        _print(view, table or headline_table(view), console)
 
 
 def _print(view: ResultsView, table: Table, console: Console) -> None:

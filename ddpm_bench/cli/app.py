@@ -16,7 +16,8 @@ app = typer.Typer(
 )
 
 COMMANDS = (
-    "run", "plan", "report", "evaluate", "status", "logs", "list", "show", "ui", "track", "weights", "data", "stage",
+    "run", "plan", "report", "evaluate", "status", "logs", "list", "show", "new", "ui", "track", "weights", "data",
+    "stage",
 )  # fmt: skip
 
 for _command in COMMANDS:

@@ -1,14 +1,21 @@
-"""`ddpm-bench report`: render the report again, or print the table."""
+"""`ddpm-bench report`: render reports again, print tables, make the index, fail on verdicts."""
 
 from __future__ import annotations
 
-from typing import Annotated
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from ddpm_bench.cli import FAILED
 from ddpm_bench.cli._options import DEFAULT_REPORTS, DEFAULT_RUNS, Reports, Runs
+from ddpm_bench.errors import UserError, suggestion
 
-FORMATS = ("csv", "json", "latex", "markdown")
+if TYPE_CHECKING:
+    from ddpm_bench.report.source import ResultsView
+
+FORMATS = ("csv", "json", "markdown", "latex")
 
 
 def add_to(app: typer.Typer) -> None:
@@ -17,32 +24,98 @@ def add_to(app: typer.Typer) -> None:
 
 
 def command(
-    suite: Annotated[str | None, typer.Argument(help="A suite's name or file; the newest run if left out.")] = None,
+    suites: Annotated[
+        list[str] | None,
+        typer.Argument(metavar="[SUITE]...", help="Names or files of suites; the newest run if left out."),
+    ] = None,
     format: Annotated[str | None, typer.Option(help="Print csv, json, markdown or latex instead.")] = None,
+    index: Annotated[bool, typer.Option("--index", help="Make the index of all reports.")] = False,
+    fail_on: Annotated[
+        str | None,
+        typer.Option(
+            metavar="KIND,…",
+            help="End with code 1 on claims that are contradicted, inconclusive or untestable, or "
+            "on cells that failed.",
+        ),
+    ] = None,
     runs: Runs = DEFAULT_RUNS,
     reports: Reports = DEFAULT_REPORTS,
 ) -> None:
-    """Write the HTML report of a suite, with its tables and figures as files."""
-    from ddpm_bench.cli._common import suite_name
-    from ddpm_bench.errors import UserError
-    from ddpm_bench.records import suite_folder, update
-
+    """Write the HTML report of a suite, with its tables and figures as files; of several suites, one for all too."""
     if format not in (None, *FORMATS):
         raise UserError(f"--format {format}: unknown; known: {', '.join(FORMATS)}")
+    if index and format:
+        raise UserError("--index makes a page and --format prints a table: give one of them")
+    kinds = _kinds(fail_on)
+    from ddpm_bench.report.index import build_index
+    from ddpm_bench.report.index import views as all_views
+    from ddpm_bench.report.offending import offending
+
+    chosen: list[str | None] = [*dict.fromkeys(suites or [])]
+    views = [_view(suite, runs, reports) for suite in chosen or ([] if index else [None])]
+    if format:
+        _print_table(views, format)
+    else:
+        for path in _build(views, reports):
+            print(path)
+    if index:
+        found = all_views(runs, reports)
+        print(build_index(found, reports))
+        views = views or found
+    lines = offending(views, kinds)
+    for line in lines:
+        print(line, file=sys.stderr)
+    if lines:
+        raise typer.Exit(FAILED)
+
+
+def _kinds(text: str | None) -> list[str]:
+    from ddpm_bench.report.offending import KINDS
+
+    if text is None:
+        return []
+    given = [kind.strip() for kind in text.split(",")]
+    unknown = [f"--fail-on {kind}: unknown{suggestion(kind, KINDS)}" for kind in given if kind not in KINDS]
+    if unknown:
+        raise UserError(unknown)
+    return given
+
+
+def _view(suite: str | None, runs: Path, reports: Path) -> ResultsView:
+    """The results of a suite that was run here, brought up to date; else those that came with its report."""
+    from ddpm_bench.cli._common import suite_name
+    from ddpm_bench.records import update
+    from ddpm_bench.report.source import ResultsView
+
+    if suite is not None and not (runs / "suites" / suite).is_dir() and (reports / suite / "results.json").is_file():
+        return ResultsView(runs, suite, reports / suite)
     name = suite_name(suite, runs)
     update(runs, name)
-    if format is None:
-        from ddpm_bench.report import build
+    return ResultsView(runs, name)
 
-        print(build(runs, name, reports))
-    elif format == "json":
-        print((suite_folder(runs, name) / "results.json").read_text(encoding="utf-8"), end="")
-    else:
-        from ddpm_bench.cli._results_table import results_table
-        from ddpm_bench.report.export import to_csv, to_latex, to_markdown
-        from ddpm_bench.report.source import ResultsView
-        from ddpm_bench.report.words import symbols
 
-        view, writer = ResultsView(runs, name), {"csv": to_csv, "latex": to_latex, "markdown": to_markdown}[format]
-        with symbols(view.data["symbols"]):
-            print(writer(results_table(view)), end="")
+def _build(views: list[ResultsView], reports: Path) -> list[Path]:
+    from ddpm_bench.report import build
+    from ddpm_bench.report.several import build_joint
+
+    paths = [build(view.runs, view.suite, reports, view.folder) for view in views]
+    return [*paths, build_joint(views, reports)] if len(views) > 1 else paths
+
+
+def _print_table(views: list[ResultsView], format: str) -> None:
+    if format == "json":
+        texts = [(view.folder / "results.json").read_text(encoding="utf-8") for view in views]
+        print(
+            texts[0] if len(texts) == 1 else "[\n" + ",\n".join(text.rstrip("\n") for text in texts) + "\n]\n", end=""
+        )
+        return
+    from ddpm_bench.report.export import to_csv, to_latex, to_markdown
+    from ddpm_bench.report.joint import JointView
+    from ddpm_bench.report.table import headline_table
+    from ddpm_bench.report.words import symbols
+
+    view, writer = views[0] if len(views) == 1 else JointView(views), {
+        "csv": to_csv, "latex": to_latex, "markdown": to_markdown,
+    }[format]  # fmt: skip
+    with symbols(view.data["symbols"]):
+        print(writer(headline_table(view)), end="")

@@ -28,7 +28,10 @@ def kl_mean_part(squared_distance: Tensor, log_var_p: Tensor) -> Tensor:
 
 
 def kl_normal(mean_q: Tensor, log_var_q: Tensor, mean_p: Tensor, log_var_p: Tensor) -> Tensor:
-    """KL(N(mean_q, var_q) ‖ N(mean_p, var_p)) elementwise, in nats. In this order: q first."""
+    """KL(N(mean_q, var_q) ‖ N(mean_p, var_p)) elementwise, in nats. In this order: q first.
+
+    Source: Ho et al. 2020, eq. 5 with two normals; Tang 2024, FAQ about DDPM, lemma 2.1 (eq. 46, univariate case).
+    """
     return kl_variance_part(log_var_q, log_var_p) + kl_mean_part((mean_q - mean_p) ** 2, log_var_p)
 
 
@@ -106,5 +109,8 @@ def log_prob_discretised_tanh(level: Tensor, mean: Tensor, log_sigma2: Tensor, l
 
 
 def log_density(x: Tensor, mean: Tensor, log_sigma2: Tensor) -> Tensor:
-    """ln N(x; mean, σ²) elementwise, in nats: the decoder for data without levels."""
+    """ln N(x; mean, σ²) elementwise, in nats: the decoder for data without levels.
+
+    Source: Bishop 2006, Pattern Recognition and Machine Learning, eq. 1.46.
+    """
     return -0.5 * (math.log(2.0 * math.pi) + log_sigma2 + (x - mean) ** 2 * torch.exp(-log_sigma2))

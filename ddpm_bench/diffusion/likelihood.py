@@ -23,21 +23,31 @@ from ddpm_bench.diffusion.gaussians import (
 from ddpm_bench.diffusion.process import Process
 
 
+def kl_to_noise(squared_norm: Tensor, num_dims: int, alpha_bar: Tensor) -> Tensor:
+    """KL(q(x_t | x_0) ‖ N(0, I)) = ½ [ᾱ_t |x_0|² − D ᾱ_t − D ln(1−ᾱ_t)], nats, float64.
+
+    squared_norm: |x_0|² in the scale of the network, summed over the D = num_dims dimensions; alpha_bar: ᾱ_t; both
+    float64 and broadcastable. Affine in |x_0|²: of a mean of it over images this is the mean.
+    Source: Ho et al. 2020, eq. 4 with the KL of two normals (at t = T: L_T of eq. 5).
+    """
+    # log1p of ᾱ_T, which is tiny: rounding 1 − ᾱ_T first leaves six digits of L_T for cosine with T = 4000.
+    return 0.5 * (alpha_bar * squared_norm - num_dims * (alpha_bar + torch.log1p(-alpha_bar)))
+
+
 def prior_kl(x_0: Tensor, process: Process) -> Tensor:
     """L_T = KL(q(x_T | x_0) ‖ N(0, I)) = ½ [ᾱ_T |x_0|² − D ᾱ_T − D ln(1−ᾱ_T)], nats, float64 [B].
 
     x_0: [B, C, H, W] in the scale of the network. Source: Ho et al. 2020, eq. 5 (L_T) with eq. 4.
     """
     flat = x_0.to(torch.float64).flatten(1)
-    alpha_bar = process.alpha_bar[-1]
-    # log1p of ᾱ_T, which is tiny: rounding 1 − ᾱ_T first leaves six digits of L_T for cosine with T = 4000.
-    return 0.5 * (alpha_bar * flat.square().sum(1) - flat.shape[1] * (alpha_bar + torch.log1p(-alpha_bar)))
+    return kl_to_noise(flat.square().sum(1), flat.shape[1], process.alpha_bar[-1])
 
 
 def variance_cost(process: Process, log_sigma2: Tensor) -> Tensor:
     """½ [β̃_t/σ²_t − 1 + ln(σ²_t/β̃_t)], nats per dimension, float64 [S]; 0 at the first step, which is L_0.
 
     log_sigma2: ln σ²_t, float64 [S]. The part of L_{t−1} that no network can avoid.
+    Source: Ho et al. 2020, eq. 5 with eq. 7, for equal means.
     """
     cost = torch.zeros_like(process.beta)
     cost[1:] = kl_variance_part(torch.log(process.beta_tilde[1:]), log_sigma2[1:])
@@ -70,7 +80,7 @@ def decoder_nll(target: Tensor, mean: Tensor, log_sigma2: Tensor, levels: int | 
 
 
 def bits_per_dim(nats: Tensor, num_dims: int) -> Tensor:
-    """nats per image → bits per dimension."""
+    """nats / (D ln 2): nats per image → bits per dimension. Source: Ho et al. 2020, § 4.3 (lossless codelengths)."""
     return nats / (num_dims * math.log(2.0))
 
 

@@ -26,6 +26,9 @@ def extract(table: Tensor, t: Tensor, like: Tensor) -> Tensor:
 class Process:
     """The tables of one chain; index i of a table is the chain's step t = i + 1.
 
+    q(x_t | x_{t−1}) = N(√α_t x_{t−1}, β_t I), hence q(x_t | x_0) = N(√ᾱ_t x_0, (1−ᾱ_t) I) and q(x_{t−1} | x_t, x_0) =
+    N(μ̃_t(x_t, x_0), β̃_t I).
+
     beta: float64 [S], each in (0, 1). log_alpha_bar: ln ᾱ_t, float64 [S]; it is held beside β because a few steps over
     a long chain have β so near 1 that 1 − β has lost its digits (1e-7 relative, cosine with T = 4000). timesteps:
     int64 [S], the 1-based t that each step has in the original chain of `num_original` steps; they differ from 1…S in
@@ -82,7 +85,7 @@ class Process:
 
     @cached_property
     def snr(self) -> Tensor:
-        """SNR_t = ᾱ_t / (1 − ᾱ_t), float64 [S]."""
+        """SNR_t = ᾱ_t / (1 − ᾱ_t), float64 [S]. Source: Kingma et al. 2021, Variational diffusion models, § 3.1."""
         return self.alpha_bar / self.one_minus_alpha_bar
 
     @cached_property
@@ -114,10 +117,16 @@ class Process:
         return signal * x_0 + noise * eps
 
     def q_posterior_mean(self, x_0: Tensor, x_t: Tensor, t: Tensor) -> Tensor:
-        """μ̃_t(x_t, x_0), the mean of q(x_{t−1} | x_t, x_0), [B, C, H, W]. Source: Ho et al. 2020, eq. 7."""
+        """μ̃_t(x_t, x_0) = c_t x_0 + √α_t (1 − ᾱ_{t−1})/(1 − ᾱ_t) x_t, the mean of q(x_{t−1} | x_t, x_0), [B, C, H, W].
+
+        Source: Ho et al. 2020, eq. 7.
+        """
         return extract(self.posterior_x_0, t, x_0) * x_0 + extract(self.posterior_x_t, t, x_t) * x_t
 
     def eps_from_x_0(self, x_0: Tensor, x_t: Tensor, t: Tensor) -> Tensor:
-        """ε = (x_t − √ᾱ_t x_0) / √(1−ᾱ_t): the noise that leads from x_0 to x_t, [B, C, H, W]."""
+        """ε = (x_t − √ᾱ_t x_0) / √(1−ᾱ_t): the noise that leads from x_0 to x_t, [B, C, H, W].
+
+        Source: Ho et al. 2020, eq. 4, solved for ε.
+        """
         signal, noise = extract(self.alpha_bar.sqrt(), t, x_0), extract(self.one_minus_alpha_bar.sqrt(), t, x_0)
         return (x_t - signal * x_0) / noise

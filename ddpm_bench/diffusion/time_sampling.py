@@ -21,7 +21,7 @@ UNIFORM_SHARE = 0.001
 
 
 class TimeSampler:
-    """Uniform t; also what other samplers share with it."""
+    """Uniform t; also what other samplers share with it. Source: Ho et al. 2020, algorithm 1."""
 
     def __init__(self, num_timesteps: int, device: str = "cpu"):
         self.num_timesteps, self.device = num_timesteps, device

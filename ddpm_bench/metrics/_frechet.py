@@ -29,6 +29,7 @@ def moments(features: np.ndarray, rows: np.ndarray | None = None) -> Moments:
     features: float32 [N, d], may be memory-mapped; rows: which of them, int64 [n], None for all. Beside the result it
     takes BLOCK rows in float64, and for n > d the d × d covariance. With n ≤ d the centred features are the factor
     themselves: nothing is lost where Σ is singular.
+    Source: torch-fidelity's code, fid_features_to_statistics (mean, and covariance with n − 1).
     """
     index = np.arange(len(features)) if rows is None else np.sort(rows)
     number, dimension = len(index), features.shape[1]
@@ -51,7 +52,7 @@ def frechet_distance(first: Moments, second: Moments) -> float:
     tr (Σ_1 Σ_2)^{1/2} is the sum of the singular values of A_1 A_2ᵀ, whose rounding is ε times the largest; the
     eigenvalues of a product of covariances would lose half of the digits where Σ is (nearly) singular.
 
-    Source: Dowson & Landau 1982.
+    Source: Dowson & Landau 1982, The Fréchet distance between multivariate normal distributions, abstract.
     """
     shared = np.linalg.svd(first.factor @ second.factor.T, compute_uv=False).sum()
     traces = np.square(first.factor).sum() + np.square(second.factor).sum()
@@ -62,6 +63,7 @@ def over_n(generated: np.ndarray, reference: Moments) -> list[tuple[int, float]]
     """(n, Fréchet distance of n generated images, mean over SUBSETS seeded subsets) for SIZES numbers n.
 
     generated: float32 [N, d]. The last point is the distance of all N.
+    Source: Chong & Forsyth 2020, Effectively unbiased FID and Inception score, § 4 (there with random subsets).
     """
     total = len(generated)
     points = []

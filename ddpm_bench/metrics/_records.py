@@ -72,7 +72,10 @@ class Measured:
 
 
 def mean_over_generations(values: Sequence[Value]) -> Value:
-    """The mean of R ≥ 1 independent values with its standard error s/√R; a single one as it is."""
+    """The mean of R ≥ 1 independent values with its standard error s/√R; a single one as it is.
+
+    Source: Owen 2013, Monte Carlo theory, methods and examples, chapter 2.
+    """
     number = len(values)
     missing = next((value for value in values if value.value is None), None)
     if number == 1 or missing is not None:

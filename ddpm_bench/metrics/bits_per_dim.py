@@ -17,7 +17,7 @@ class BitsPerDim(ScoreMetric):
     the sum are split into variance cost and mean cost; L_0, both costs and L_T add up to the bound. The network part is
     the bound minus that of a perfect network: the same σ², and x̂_0 = x_0.
 
-    Source: Ho et al. 2020, eq. 5; Sohl-Dickstein et al. 2015.
+    Source: Ho et al. 2020, eq. 5; Sohl-Dickstein et al. 2015, eq. 14.
     """
 
     unit = "bits/dim"

@@ -21,7 +21,7 @@ class ClassHistogram(QualityMetric):
     `_confidence` is the mean over generated images of the largest class probability; that of real images stands in the
     floor's row. Only where the classes are the data's.
 
-    Source: Levin & Peres, Markov Chains and Mixing Times, prop. 4.2 (total variation).
+    Source: Levin & Peres 2017, Markov Chains and Mixing Times, prop. 4.2 (total variation).
     """
 
     prefix = "ch"
@@ -60,6 +60,9 @@ class ClassHistogram(QualityMetric):
 
 
 def confidence(logits: np.ndarray) -> float:
-    """The mean over images of the largest class probability, max_c softmax(logits)_c. logits: float32 [N, classes]."""
+    """The mean over images of the largest class probability, max_c softmax(logits)_c. logits: float32 [N, classes].
+
+    Source: Guo et al. 2017, On calibration of modern neural networks, § 2 (confidence).
+    """
     shifted = logits.astype(np.float64) - logits.max(axis=1, keepdims=True)
     return float(np.mean(1 / np.exp(shifted).sum(axis=1)))

@@ -26,8 +26,8 @@ class FrechetDistance(QualityMetric):
     stay as they are. Its points are computed in float64 throughout, which changes the sixth digit. Just above 2d the
     line is bent and takes away more than the bias (tests/metrics/test_frechet_distance.py), so that it may be negative.
 
-    Source: Dowson & Landau 1982; Heusel et al. 2017, eq. 6; torch-fidelity computes it; Chong & Forsyth 2020 for
-    `_infinity`.
+    Source: Dowson & Landau 1982, abstract; Heusel et al. 2017, eq. 6; torch-fidelity computes it; Chong & Forsyth 2020,
+    § 4, for `_infinity`.
     """
 
     version: ClassVar[int] = 2

@@ -12,6 +12,7 @@ import torch
 from ddpm_bench.diffusion.likelihood import bits_per_dim, prior_kl
 from ddpm_bench.labels import value_label
 from ddpm_bench.planning.gallery import GalleryPlanner
+from ddpm_bench.planning.landscape import add_landscapes
 from ddpm_bench.planning.plan import Baseline, CellPlan, Plan
 from ddpm_bench.planning.planner import Planner, no_bound
 from ddpm_bench.planning.quality import QualityPlanner
@@ -35,7 +36,7 @@ def make_plan(suite: Suite, runs: Path, *, skip_missing: bool = False) -> Plan:
         if suite_cell.reason is not None:
             continue
         train, reverse = planner.train(suite_cell.cell)
-        plan = CellPlan(suite_cell, train)
+        plan = CellPlan(suite_cell, train, forward=planner.forward(suite_cell.cell))
         if scored:
             plan.no_bound = no_bound(reverse)
             for split in suite.evaluation.splits if plan.no_bound is None else ():
@@ -44,6 +45,7 @@ def make_plan(suite: Suite, runs: Path, *, skip_missing: bool = False) -> Plan:
         quality.add(plan, reverse)
         gallery.add(plan)
         cells.append(plan)
+    add_landscapes(planner, cells)
     baselines = quality.baselines()
     if scored and suite.cells[0].cell.dataset.levels is not None:
         for split in suite.evaluation.splits:

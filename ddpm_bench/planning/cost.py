@@ -16,7 +16,9 @@ from ddpm_bench.spec import Cell, bind, rebuild
 from ddpm_bench.stages import CHUNK, Task, _checkpoints
 from ddpm_bench.stages._images import chunk_of, subset
 from ddpm_bench.stages._model import build_network
+from ddpm_bench.stages.forward import SHOWN, array_bytes
 from ddpm_bench.stages.gallery import num_images
+from ddpm_bench.stages.landscape import LOSSES, num_calls
 from ddpm_bench.store import Artifact
 
 
@@ -107,11 +109,18 @@ def _add(total: Cost, plan: Plan, cell: CellPlan, task: Task, network: NetworkCo
         shown, points = task.spec["images"], task.spec["points"]
         work = num_images(shown, points) * chain_steps
         total.num_bytes += (shown * task.spec["kept"] + shown // 2 * points) * dims
-    if task.stage in ("score", "sample", "gallery"):
+    elif task.stage == "forward":
+        shown = min(SHOWN, plan.info["num_test"]) if plan.info else SHOWN
+        total.num_bytes += array_bytes(task.spec["timesteps"], shown, dims)
+    elif task.stage == "landscape":
+        points, checkpoints = task.spec["points"], len(task.inputs["checkpoints"])
+        work = num_calls(task.spec["images"], points, checkpoints, chain.diffusion.timesteps)
+        total.num_bytes += len(LOSSES) * points**2 * 8
+    if task.stage in ("score", "sample", "gallery", "landscape"):
         total.network_calls += work
         total.flops += work * network.flops_forward
     if work and total.seconds is not None:
-        stage = "sample" if task.stage == "gallery" else task.stage  # the same calls
+        stage = {"gallery": "sample", "landscape": "score"}.get(task.stage, task.stage)  # the same calls
         speed = speeds.get((stage, dumps(chain.network)))
         total.seconds = None if speed is None else total.seconds + work / speed
 
@@ -119,9 +128,10 @@ def _add(total: Cost, plan: Plan, cell: CellPlan, task: Task, network: NetworkCo
 def _already_trained(plan: Plan, task: Task) -> int:
     """Steps of the longest shorter training that this one goes on from: planned, or left as a checkpoint."""
     planned = [
-        cell.train.spec["steps"]
+        train.spec["steps"]
         for cell in plan.selected()
-        if cell.train.spec["training"] == task.spec["training"] and cell.train.spec["steps"] < task.spec["steps"]
+        for train in cell.trains()
+        if train.spec["training"] == task.spec["training"] and train.spec["steps"] < task.spec["steps"]
     ]
     if plan.info is None:
         return max(planned, default=0)

@@ -85,6 +85,8 @@ def _cell_to_json(plan: Plan, suite_cell: SuiteCell) -> dict[str, Any]:
         "quality": {name: task.key for name, task in cell.quality.items()},
         "gallery": cell.gallery.key if cell.gallery else None,
         "nearest": {space: task.key for space, task in cell.nearest.items()},
+        "forward": cell.forward.key if cell.forward else None,
+        "landscape": cell.landscape.key if cell.landscape else None,
     }
 
 

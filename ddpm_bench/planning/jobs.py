@@ -13,14 +13,16 @@ CHUNKS_PER_JOB = 8
 def make_jobs(plan: Plan, num_workers: int) -> list[Job]:
     """The jobs of everything that the selected cells miss.
 
-    One job for each trajectory of trainings, with its scores and likelihoods (jobs of their own, in parts, where
-    there are more workers than trainings); one for each cell's samples and their features (in parts, if there are
+    One job for each trajectory of trainings, with its scores, likelihoods and landscapes (jobs of their own, in parts,
+    where there are more workers than trainings); one for each cell's samples and their features (in parts, if there are
     many); one for its metrics and nearest images, joined to the samples where these are one job; one for its gallery
-    where they are not; one for the features of the reference images with the floors and codes.
+    where they are not; one for what needs no training: the features of the reference images with the floors and codes,
+    and the forward processes.
     """
     missing = plan.missing()
     references = [*plan.references, *(baseline.task for baseline in plan.baselines)]
-    jobs = [make_job("reference images", references, missing, 2.0)]
+    references += _unique([cell.forward for cell in plan.selected() if cell.forward])
+    jobs = [make_job("shared by all cells", references, missing, 2.0)]
     chosen = {id(cell) for cell in plan.selected()}
     trajectories: dict[str, list[CellPlan]] = {}
     for cells in plan.trainings().values():
@@ -44,15 +46,18 @@ def _training_jobs(cells: list[CellPlan], missing: dict[str, Task], apart: bool)
     """The trainings of a trajectory, shorter ones first, and what evaluates them by arithmetic and scores."""
     ordered = sorted(cells, key=lambda cell: cell.train.spec["steps"])
     name, weight = _name(ordered), 10.0 + ordered[-1].train.spec["steps"]
-    trains = [cell.train for cell in ordered]
+    trains = sorted((task for cell in ordered for task in cell.trains()), key=lambda task: task.spec["steps"])
     scores = _unique([task for cell in ordered for tasks in [*cell.score.values(), cell.fit_scores] for task in tasks])
     fits = [cell.fit for cell in ordered if cell.fit]
     likelihoods = _unique([*fits, *(task for cell in ordered for task in cell.likelihood.values())])
+    landscapes = _unique([cell.landscape for cell in ordered if cell.landscape])
     if not apart:
-        return [make_job(name, _unique([*trains, *scores, *likelihoods]), missing, weight)]
+        return [make_job(name, _unique([*trains, *scores, *likelihoods, *landscapes]), missing, weight)]
     parts = [scores[i : i + CHUNKS_PER_JOB] for i in range(0, len(scores), CHUNKS_PER_JOB)]
     scoring = [make_job(name, part, missing, 5.0) for part in parts]
-    return [make_job(name, _unique(trains), missing, weight), *scoring, make_job(name, likelihoods, missing, 4.0)]
+    around = [make_job(name, [landscape], missing, 6.0) for landscape in landscapes]
+    after = [*scoring, *around, make_job(name, likelihoods, missing, 4.0)]
+    return [make_job(name, _unique(trains), missing, weight), *after]
 
 
 def _unique(tasks: list[Task]) -> list[Task]:

@@ -30,6 +30,11 @@ class CellPlan:
     gallery: Task | None = None
     nearest: dict[str, Task] = field(default_factory=dict)
     """"pixels", or an extractor's label → the search for the training images nearest to the samples."""
+    forward: Task | None = None
+    """The forward process on the data: no network, one task for all cells of a schedule and T."""
+    checkpoints: list[Task] = field(default_factory=list)
+    """The trainings that a landscape's path is made of, `train` at the end."""
+    landscape: Task | None = None
 
     def tasks(self) -> list[Task]:
         """All of them, inputs before what reads them."""
@@ -37,7 +42,13 @@ class CellPlan:
         scores += [self.fit] if self.fit else []
         after = [*self.likelihood.values(), *self.samples, *self.features, *self.quality.values()]
         after += [*([self.gallery] if self.gallery else []), *self.nearest.values()]
-        return [self.train, *scores, *after]
+        after += [self.forward] if self.forward else []
+        after += [self.landscape] if self.landscape else []
+        return [*self.trains(), *scores, *after]
+
+    def trains(self) -> list[Task]:
+        """The trainings, shorter ones first."""
+        return self.checkpoints or [self.train]
 
 
 @dataclass

@@ -81,6 +81,12 @@ class Planner:
         spec = {"training": training, "steps": cell.training.steps}
         return self.task("train", spec, {"data": self.data}, recorded), reverse
 
+    def forward(self, cell: Cell) -> Task:
+        """Tables and pictures of the cell's forward process: one task for all cells that have this one."""
+        timesteps = cell.diffusion.timesteps
+        spec = {"schedule": cell.diffusion.schedule.canonical(timesteps), "timesteps": timesteps}
+        return self.task("forward", spec, {"data": self.data}, {})
+
     def count(self, split: str, images: int | Literal["all"]) -> int:
         """How many of a split's images: before decoding, a stand-in that only provisional keys see."""
         total = self.info[f"num_{split}"] if self.info else CHUNK

@@ -66,6 +66,19 @@ def protocols(table: Table) -> list[tuple[str, list[tuple[str, str]]]]:
     ]
 
 
+def numbered_columns(table: Table) -> list[tuple[str, list[tuple[str, str]]]]:
+    """For each column of a metric that has several, its title with the entries of the protocol that tell them apart."""
+    found = []
+    for column in table.columns:
+        if column.number:
+            rivals = [other.protocol for other in table.columns if other.metric == column.metric]
+            names = sorted({name for protocol in rivals for name in protocol})
+            apart = [name for name in names if any(other.get(name) != rivals[0].get(name) for other in rivals)]
+            items = [(name.replace("_", " "), words.plain(column.protocol.get(name, "not said"))) for name in apart]
+            found.append((column.title, items))
+    return found
+
+
 def configuration_rows(view: ResultsView) -> list[tuple[str, str]]:
     """The resolved configuration as dotted keys."""
     rows: list[tuple[str, str]] = []
@@ -78,4 +91,17 @@ def configuration_rows(view: ResultsView) -> list[tuple[str, str]]:
                 rows.append((prefix + name, words.plain(item)))
 
     walk("", view.data["configuration"])
+    return rows
+
+
+def axes_of_cells(view: ResultsView) -> list[tuple[str, str]]:
+    """(axis, its values with the number of cells of each), those that differ between cells first."""
+    varied = varied_axes(view)
+    names = [*varied, *(name for name in dict.fromkeys(n for cell in view.cells for n in cell["axes"]))]
+    rows = []
+    for name in dict.fromkeys(names):
+        labels = [words.value(name, cell["axes"].get(name, "—")) for cell in view.cells]
+        counts = {label: labels.count(label) for label in dict.fromkeys(labels)}
+        text = "; ".join(f"{label} in {words.count(number, 'cell')}" for label, number in counts.items())
+        rows.append((words.axis(name), text if name in varied else f"{labels[0]} in all"))
     return rows

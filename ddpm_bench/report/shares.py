@@ -7,7 +7,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from ddpm_bench.report import words
-from ddpm_bench.report.variants import Variant, t_half_width
+from ddpm_bench.report.variants import Variant
+from ddpm_bench.statistics import t_half_width
 
 KINDS = ("nearer", "below_median")
 NORMAL_95 = 1.96

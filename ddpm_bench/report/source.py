@@ -26,7 +26,7 @@ class ResultsView:
     """
 
     def __init__(self, runs: Path, suite: str, folder: Path | None = None):
-        self.runs = Path(runs)
+        self.runs, self.suite = Path(runs), suite
         self.folder = folder or self.runs / "suites" / suite
         path = self.folder / "results.json"
         if not path.is_file():

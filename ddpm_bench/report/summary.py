@@ -24,7 +24,7 @@ def paragraphs(view: ResultsView, table: Table) -> list[str]:
     verbs = {status: "" if status.endswith("ed") else "are " for status in STATUSES}  # 14 are done, 1 failed
     found = [f"{count} {verbs[status]}{status}" for status, count in counts.items() if count]
     found = [text.replace("1 are", "1 is") if text.startswith("1 ") else text for text in found]
-    opening += "All cells are done." if counts["done"] == len(cells) else f"Of the cells, {_listed(found)}."
+    opening += "All cells are done." if counts["done"] == len(cells) else f"Of the cells, {words.listed(found)}."
     if not any(entry and entry.summary.mean is not None for row in table.rows for entry in row.entries):
         return [opening + " There are no values yet."]
     verdicts = [_leader(table, column, index) for index, column in enumerate(table.columns)]
@@ -32,10 +32,6 @@ def paragraphs(view: ResultsView, table: Table) -> list[str]:
         verdicts.append("One training each does not tell variants apart.")
     verdicts.append(_against_baselines(table))
     return [opening, " ".join(text for text in verdicts if text)]
-
-
-def _listed(items: list[str]) -> str:
-    return items[0] if len(items) == 1 else ", ".join(items[:-1]) + " and " + items[-1]
 
 
 def _leader(table: Table, column: Column, index: int) -> str:
@@ -85,4 +81,4 @@ def _against_baselines(table: Table) -> str:
             won = sum(value < entry.summary.mean for value in values)
             share = str(won or "none") if found else f"{won or 'None'} of {words.count(len(values), 'variant')}"
             found.append(f"{share} {'lie' if won > 1 else 'lies'} below the {row.label} ({entry.text} bits/dim)")
-    return f"{_listed(found)}." if found else ""
+    return f"{words.listed(found)}." if found else ""

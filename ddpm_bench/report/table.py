@@ -14,16 +14,40 @@ from typing import Any
 from ddpm_bench.report import words
 from ddpm_bench.report.illegal import is_illegal
 from ddpm_bench.report.source import ResultsView
-from ddpm_bench.report.variants import Column, Summary, Variant, best, columns, standard_error, variants, varied_axes
+from ddpm_bench.report.variants import (
+    Column,
+    Summary,
+    Variant,
+    best,
+    columns,
+    metric_names,
+    standard_error,
+    variants,
+    varied_axes,
+)
 
 UNIFORM = "uniform code"
 VACUOUS = "vacuous bound"
 
 
 @dataclass(frozen=True, kw_only=True)
+class Published:
+    """A value that the literature gives, with its source; checked: whether somebody has compared it with the source."""
+
+    value: float
+    source: str
+    checked: bool
+
+    @property
+    def text(self) -> str:
+        """The value; † where nobody has checked it."""
+        return f"{self.value}{'' if self.checked else '†'}"
+
+
+@dataclass(frozen=True, kw_only=True)
 class Entry:
-    """One number of the table. mark: "vacuous bound" or nothing; published: (value, source) beside
-    it; text and error_text: as printed with the column's decimals."""
+    """One number of the table. mark: "vacuous bound" or nothing; published: what stands beside it; text and error_text:
+    as printed with the column's decimals."""
 
     column: Column
     summary: Summary
@@ -31,7 +55,7 @@ class Entry:
     error_text: str = ""
     bold: bool = False
     mark: str = ""
-    published: tuple[tuple[float, str], ...] = ()
+    published: tuple[Published, ...] = ()
 
     @property
     def exact(self) -> str:
@@ -129,6 +153,11 @@ class Table:
         """Whether some column has a significant difference."""
         return any(entry.bold for row in self.rows for entry in row.entries if entry)
 
+    @property
+    def any_unchecked(self) -> bool:
+        """Whether nobody has compared some published value with its source."""
+        return any(not item["checked"] for item in self.references)
+
     @cached_property
     def with_published(self) -> list[bool]:
         """For each column, whether a reference stands beside a value of it."""
@@ -149,41 +178,33 @@ def trouble(cell: dict[str, Any]) -> str:
     return reason.strip()
 
 
-def matches(selector: dict[str, Any], cell: dict[str, Any]) -> bool:
-    """Whether a cell's labels agree with a selector: a name whatever its parameters, a table with those it gives."""
-    for name, wanted in selector.items():
-        label = str(cell["axes"].get(name, ""))
-        if isinstance(wanted, dict):
-            parameters = [f"{key}={words.plain(item)}" for key, item in wanted.items() if key != "name"]
-            if not all(text in label for text in parameters):
-                return False
-            wanted = wanted["name"]
-        if label != str(wanted) and label.partition("(")[0] != str(wanted):
-            return False
-    return True
-
-
 def make_table(view: ResultsView, names: Sequence[str]) -> Table:
     """The table of the named metrics."""
     varied, groups, shown = varied_axes(view), variants(view), columns(view, names)
     # what supports no claim (a rank-deficient Fréchet distance) has nothing in its column set in bold
     winners = [set() if column.no_claim else {group.key for group in best(groups, column, varied)} for column in shown]
-    ceiling = next((item["value"] for item in view.data["baselines"] if item["name"] == UNIFORM), None)
     references = view.data["references"]
     rows = []
     for group in groups:
-        entries = []
+        entries, ids = [], {cell["id"] for cell in group.cells}
+        ceiling = _ceiling(view, group)
         for column, bold in zip(shown, winners, strict=True):
             summary = group.summary(column, varied)
             published = tuple(
-                (item["value"], item["source"])
+                Published(value=item["value"], source=item["source"], checked=bool(item["checked"]))
                 for item in references
-                if item["metric"] == column.metric and matches(item.get("where") or {}, group.cells[0])
+                if item["metric"] == column.metric and not ids.isdisjoint(item["cells"])
             )
             mark = _mark(column, summary, ceiling)
             entries.append(_entry(column, summary, bold=group.key in bold, mark=mark, published=published))
         rows.append(Row(label=group.label, entries=tuple(entries), variant=group))
-    return Table(axes=varied, columns=shown, rows=rows, baselines=_baselines(view, shown), references=references)
+    return Table(axes=varied, columns=shown, rows=rows, baselines=_baselines(view, shown, rows), references=references)
+
+
+def headline_table(view: ResultsView) -> Table:
+    """The table of the metrics that stand for themselves: no parts of bits/dim, no companions."""
+    names = metric_names(view)
+    return make_table(view, [name for name in names if not words.is_companion(name, names)])
 
 
 def _mark(column: Column, summary: Summary, ceiling: float | None) -> str:
@@ -207,16 +228,22 @@ def _entry(column: Column, summary: Summary, **rest: Any) -> Entry:
     return Entry(column=column, summary=summary, text=text, error_text=error, **rest)
 
 
-def _baselines(view: ResultsView, shown: list[Column]) -> list[Row]:
-    """One row for each name; a baseline stands in the first column of its metric."""
-    rows = []
-    metrics = [column.metric for column in shown]
-    items = [item for item in view.data["baselines"] if item["metric"] in metrics]
-    for name in dict.fromkeys(item["name"] for item in items):
+def _ceiling(view: ResultsView, group: Variant) -> float | None:
+    """Bits/dim of the uniform code for the data of the variant."""
+    for item in view.data["baselines"]:
+        if item["name"] == UNIFORM and ("suites" not in item or group.axes.get("suite") in item["suites"]):
+            return float(item["value"])
+    return None
+
+
+def _baselines(view: ResultsView, shown: list[Column], rows: list[Row]) -> list[Row]:
+    """One row for each name. A baseline stands in the first column of its metric; one of several suites (`suites`) in
+    those columns of it that hold values of these."""
+    found = []
+    items = [item for item in view.data["baselines"] if item["metric"] in {column.metric for column in shown}]
+    for name in dict.fromkeys(item.get("label", item["name"]) for item in items):
         entries: list[Entry | None] = [None] * len(shown)
-        for item in items:
-            if item["name"] != name:
-                continue
+        for item in (item for item in items if item.get("label", item["name"]) == name):
             summary = Summary(
                 mean=item["value"],
                 error=item["stderr"],
@@ -224,7 +251,17 @@ def _baselines(view: ResultsView, shown: list[Column]) -> list[Row]:
                 over=standard_error(item),
                 reason=item["reason"],
             )
-            index = metrics.index(item["metric"])
-            entries[index] = _entry(shown[index], summary)
-        rows.append(Row(label=name, entries=tuple(entries)))
-    return rows
+            for index in _columns_of(item, shown, rows):
+                entries[index] = _entry(shown[index], summary)
+        if any(entries):
+            found.append(Row(label=name, entries=tuple(entries)))
+    return found
+
+
+def _columns_of(item: dict[str, Any], shown: list[Column], rows: list[Row]) -> list[int]:
+    """The columns in which a baseline stands."""
+    places = [index for index, column in enumerate(shown) if column.metric == item["metric"]]
+    if "suites" not in item:
+        return places[:1]
+    own = [row for row in rows if row.variant and row.variant.axes.get("suite") in item["suites"]]
+    return [index for index in places if any((entry := row.entries[index]) and entry.exact for row in own)]

@@ -130,6 +130,11 @@ def metric(name: str) -> str:
     return ", ".join([title, *suffixes])
 
 
+def listed(items: list[str]) -> str:
+    """a, b and c."""
+    return items[0] if len(items) == 1 else ", ".join(items[:-1]) + " and " + items[-1]
+
+
 def digits(errors: list[float], values: list[float]) -> int:
     """Decimals of a column: two significant digits of the median error; without errors four of the median value."""
     errors = sorted(error for error in errors if error > 0 and math.isfinite(error))
@@ -148,7 +153,7 @@ def number(item: float, decimals: int) -> str:
     return f"{item:.{decimals}f}".replace("-", "−")
 
 
-_SUBSCRIPT = re.compile(r"(?<!\w)([A-Za-z])_(?:\{([^}]+)\}|(\w+))")
+_SUBSCRIPT = re.compile(r"(?<!\w)([A-Za-zᾱ])_(?:\{([^}]+)\}|(\w+))")
 
 
 def html(text: str) -> Markup:
@@ -170,6 +175,7 @@ _MATHTEXT = {
     "σ²": r"$\sigma^2$",
     "ε": r"$\varepsilon$",
     "β": r"$\beta$",
+    "ᾱ": r"$\bar{\alpha}$",
     "μ": r"$\mu$",
 }
 
@@ -186,6 +192,7 @@ _LATEX = {"\\": r"\textbackslash{}", "~": r"\textasciitilde{}", "^": r"\textasci
 _LATEX |= {character: "\\" + character for character in "&%$#_{}"}
 _LATEX |= {"ε": r"$\varepsilon$", "β": r"$\beta$", "μ": r"$\mu$", "σ": r"$\sigma$", "²": "$^2$", "₀": "$_0$"}
 _LATEX |= {"−": "$-$", "±": r"$\pm$", "↓": r"$\downarrow$", "↑": r"$\uparrow$", "é": r"\'e", "–": "--", "—": "---"}
+_LATEX |= {"†": r"$^\dagger$", "×": r"$\times$", "∞": r"$\infty$", "→": r"$\to$", "ü": r"\"u", "ø": r"{\o}"}
 
 
 def latex(text: str) -> str:

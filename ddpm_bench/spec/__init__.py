@@ -16,12 +16,13 @@ from ddpm_bench.spec.binding import (
     rebuild_training,
 )
 from ddpm_bench.spec.cell import Cell, illegal
-from ddpm_bench.spec.tables import Diffusion, Evaluation, ReverseOptions, TrainingOptions
+from ddpm_bench.spec.tables import Diffusion, Evaluation, Landscape, ReverseOptions, TrainingOptions
 
 __all__ = [
     "Cell",
     "Diffusion",
     "Evaluation",
+    "Landscape",
     "Reverse",
     "ReverseOptions",
     "Training",

@@ -102,6 +102,31 @@ class ReverseOptions:
 
 
 @dataclass(frozen=True, kw_only=True)
+class Landscape:
+    """The table evaluation.landscape: the loss around the path of a training, in the plane that holds most of it.
+
+    One for each training of the first seed (the longest of those that differ in `steps` alone): checkpoints · 2 times
+    the bytes of the network, and (points² + 2 checkpoints) · images · 9 network calls.
+    """
+
+    checkpoints: int = 21
+    """Weights of the path, evenly spread over the steps: those before the first step, those after the last."""
+    points: int = 15
+    """Points of the grid in each direction."""
+    images: int = 64
+    """Test images that each point is measured on, at 9 t each: the same for all points, variants and seeds."""
+
+    def __post_init__(self) -> None:
+        require(self.checkpoints >= 3, "checkpoints", f"must be at least 3 (they span a plane), got {self.checkpoints}")
+        require(self.points >= 3, "points", f"must be at least 3, got {self.points}")
+        require(self.images >= 1, "images", f"must be at least 1, got {self.images}")
+
+    def steps_of(self, total: int) -> list[int]:
+        """The steps of the checkpoints of a training with that many: 0 … total."""
+        return [round(i * total / (self.checkpoints - 1)) for i in range(self.checkpoints)]
+
+
+@dataclass(frozen=True, kw_only=True)
 class Evaluation:
     """The table [evaluation]: one protocol for the whole suite."""
 
@@ -126,6 +151,8 @@ class Evaluation:
     """Images of the validation split that a fitted variance is fitted to, at every t."""
     gallery: bool = True
     """Progressive generation, interpolations and nearest training images of each cell (data with levels)."""
+    landscape: Landscape | None = None
+    """The test loss around the path of each training of the first seed: true, or a table of `Landscape`. Off: false."""
 
     def __post_init__(self) -> None:
         require(self.samples >= 1, "samples", f"must be at least 1, got {self.samples}")

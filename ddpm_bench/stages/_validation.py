@@ -1,4 +1,5 @@
-"""The validation curve: two numbers in units that all variants share, on a fixed set of (image, t, ε)."""
+"""The validation curve and the loss landscape: two numbers in units that all variants share, on a fixed set of
+(image, t, ε)."""
 
 from __future__ import annotations
 
@@ -14,24 +15,27 @@ from ddpm_bench.stages._images import subset
 from ddpm_bench.stages._model import Model
 
 MAX_IMAGES = 128
-"""Images at most; fewer where the suite evaluates fewer (evaluation.images)."""
+"""Images of the validation curve at most; fewer where the suite evaluates fewer (evaluation.images)."""
 DRAWS_PER_IMAGE = 8
 """t per image: t = 1 always, and this many of t = 2…T. All images' draws together cover 2…T evenly."""
 
 
 class Validation:
-    """ε-MSE (mean over t = 1…T) and an estimate of bits/dim with σ² = β̃, of the validation split.
+    """ε-MSE (mean over t = 1…T) and an estimate of bits/dim with σ² = β̃, of images of one split.
 
     The draws depend on nothing but the split and T, so that curves of variants and seeds can be laid over each other.
     """
 
     def __init__(
-        self, training: Training, values: Tensor, x_0: Tensor, levels: int | None, num_images: int, device: str
-    ):
-        """values: levels or real values [N, C, H, W]; x_0: the same scaled for the network."""
+        self, training: Training, values: Tensor, x_0: Tensor, levels: int | None, num_images: int, device: str,
+        batch: int | None = None,
+    ):  # fmt: skip
+        """values: levels or real values [N, C, H, W]; x_0: the same scaled for the network; batch: images per network
+        call, None: those of any evaluation."""
         self._training, self._levels, self._device = training, levels, device
         self._process = training.schedule.process(training.timesteps)
-        count = min(MAX_IMAGES, num_images, len(x_0))
+        self._batch = batch
+        count = min(num_images, len(x_0))
         # Not the first ones: image_folder's come class by class.
         chosen = torch.from_numpy(subset(len(x_0), count))
         self._values, self._x_0 = values[chosen].to(device), x_0[chosen].to(device)
@@ -50,10 +54,17 @@ class Validation:
         order = torch.argsort(Stream(0, "validation t").uniform(0, torch.arange(total))[:, 0], stable=True)
         return torch.cat([first, 1 + (order * rest // total).reshape(count, -1)], dim=1)
 
+    @property
+    def num_calls(self) -> int:
+        """Images that the network sees in one measurement."""
+        return self._t.numel()
+
     def measure(self, module: nn.Module) -> tuple[float, float]:
         """(ε-MSE, bits/dim) of the module in evaluation mode."""
         shape = tuple(self._x_0.shape[1:])
-        model = Model(module, self._training, self._process, shape, self._levels, self._device)  # type: ignore[arg-type]
+        model = Model(
+            module, self._training, self._process, shape, self._levels, self._device, batch=self._batch  # type: ignore[arg-type]
+        )  # fmt: skip
         was_training = module.training
         module.eval()
         columns = []

@@ -22,7 +22,7 @@ from ddpm_bench.spec import rebuild, rebuild_training
 from ddpm_bench.stages import Context, _checkpoints
 from ddpm_bench.stages._batches import Batches
 from ddpm_bench.stages._model import build_network, precision, scale_to_network
-from ddpm_bench.stages._validation import Validation
+from ddpm_bench.stages._validation import MAX_IMAGES, Validation
 from ddpm_bench.store import write_text
 
 VERSION = 1
@@ -41,19 +41,23 @@ class Diverged(Exception):
         super().__init__(f"loss {loss!r} at step {step}, t = {t}")
 
 
-def ema_update(decay: float, steps: Callable[[], int]) -> Any:
-    """The averaging rule for AveragedModel: decay_n = min(decay, (1 + n)/(10 + n)) after n steps.
-
-    steps: tells n; AveragedModel's own count lies on the device, and reading it would wait for the device every step.
+def ema_decay(decay: float, n: int) -> float:
+    """The decay of the average after step n: min(decay, (1 + n)/(10 + n)).
 
     Source: Ho et al. 2020, appendix B (decay 0.9999); warm-up as in TensorFlow's ExponentialMovingAverage, num_updates.
+    """
+    return min(decay, (1 + n) / (10 + n))
+
+
+def ema_update(decay: float, steps: Callable[[], int]) -> Any:
+    """The averaging rule for AveragedModel, `ema_decay` after n steps.
+
+    steps: tells n; AveragedModel's own count lies on the device, and reading it would wait for the device every step.
     """
 
     @torch.no_grad()
     def update(averages: list[Tensor], current: list[Tensor], num_averaged: Tensor) -> None:
-        n = steps()
-        weight = 1.0 - min(decay, (1 + n) / (10 + n))
-        torch._foreach_lerp_(averages, current, weight)
+        torch._foreach_lerp_(averages, current, 1.0 - ema_decay(decay, steps()))
 
     return update
 
@@ -78,7 +82,7 @@ class Trainer:
         self.time_sampler = self.training.loss.time_sampler(self.training.timesteps, self.device)
         x_0 = scale_to_network(values["validation"], self.levels)
         images = context.task.recorded.get("validation_images", "all")
-        count = len(x_0) if images == "all" else images
+        count = min(MAX_IMAGES, len(x_0) if images == "all" else images)
         self.validation = Validation(self.training, values["validation"], x_0, self.levels, count, self.device)
         self.dataset = rebuild(Dataset, data.spec["dataset"])
         self.module = build_network(self.training, self.dataset, self.shape, self.device)

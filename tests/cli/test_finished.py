@@ -36,8 +36,8 @@ def test_status(call: Call, finished_tiny: FinishedRun) -> None:
     first, *table = answer.out.splitlines()
     assert first == "A tiny suite (tiny): 4 done"
     rows = [[cell.strip() for cell in line.strip("│").split("│")] for line in table if line.startswith("│")]
-    assert rows[0] == [CELL, "done", "8/8"]
-    assert [row[1:] for row in rows] == [["done", "8/8"]] * 4
+    assert rows[0] == [CELL, "done", "9/9"]
+    assert [row[1:] for row in rows] == [["done", "9/9"]] * 4
     assert call("status", "tiny", "--runs", finished_tiny.runs).out == answer.out
     assert call("status", finished_tiny.suite, "--runs", finished_tiny.runs).out == answer.out
 
@@ -45,9 +45,9 @@ def test_status(call: Call, finished_tiny: FinishedRun) -> None:
 def test_status_says_where_artifacts_lie(call: Call, finished_tiny: FinishedRun) -> None:
     answer = call("status", "--paths", "--runs", finished_tiny.runs)
     places = [line.split() for line in answer.out.splitlines() if line.startswith("  ")]
-    assert len(places) == 32
+    assert len(places) == 36
     assert {stage for stage, _ in places} == {
-        "data", "train", "score", "likelihood", "sample", "gallery", "nearest",
+        "data", "train", "score", "likelihood", "sample", "gallery", "nearest", "forward",
     }  # fmt: skip
     assert all((Path(place) / "manifest.json").is_file() for _, place in places)
 
@@ -64,7 +64,7 @@ def test_status_of_cells_that_are_not_done(call: Call, tiny: FinishedRun) -> Non
     assert lines[0] == "A tiny suite (tiny): 1 failed, 1 running, 1 waiting, 1 done"
     rows = [[cell.strip() for cell in line.strip("│").split("│")] for line in lines if line.startswith("│")]
     assert [row[1:] for row in rows] == [
-        ["failed", "7/8"], ["running (likelihood)", "7/8"], ["waiting", "7/8"], ["done", "8/8"],
+        ["failed", "8/9"], ["running (likelihood)", "8/9"], ["waiting", "8/9"], ["done", "9/9"],
     ]  # fmt: skip
     assert lines[-1].rstrip() == f"{CELL}: failed: likelihood: RuntimeError: " + ("long " * 30).rstrip()
     assert max(map(len, lines[1:-1])) <= 80
@@ -74,7 +74,7 @@ def test_logs(call: Call, finished_tiny: FinishedRun) -> None:
     answer = call("logs", CELL, "--runs", finished_tiny.runs)
     assert (answer.code, answer.err) == (0, "")
     heads = re.findall(r"^── (\w+) [0-9a-f]{12}$", answer.out, re.MULTILINE)
-    assert heads == ["data", "train", "score", "likelihood", "sample", "gallery", "nearest", "nearest"]
+    assert heads == ["data", "train", "score", "likelihood", "sample", "gallery", "nearest", "nearest", "forward"]
     assert re.search(r"^\d{4}-\d\d-\d\d \d\d:\d\d:\d\d  progress    40 of 40 steps, [0-9.]+ per second$", answer.out,
                      re.MULTILINE)  # fmt: skip
     assert answer.out.count("checkpoint") == 1

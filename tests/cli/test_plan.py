@@ -118,7 +118,8 @@ class TestWithAFinishedRun:
     def test_what_exists_of_a_cell(self, call: Call, finished_tiny: FinishedRun) -> None:
         answer = call("plan", finished_tiny.suite, "--runs", finished_tiny.runs, "--set", "evaluation.samples=130")
         lines = [exists for _, _, exists in table_rows(answer.out)]
-        assert " ".join(lines) == " ".join(["train, score, likelihood, gallery, forward"] * 4)  # in two lines of 80 columns
+        # in two lines of 80 columns
+        assert " ".join(lines) == " ".join(["train, score, likelihood, gallery, forward"] * 4)
 
     def test_only(self, call: Call, finished_tiny: FinishedRun) -> None:
         answer = call("plan", finished_tiny.suite, "--runs", finished_tiny.runs, "--only", "prediction=x0")

@@ -10,9 +10,10 @@ import pytest
 from rich.cells import cell_len
 from rich.console import Console
 
-from ddpm_bench.cli._results_table import print_results, results_table
+from ddpm_bench.cli._results_table import print_results
 from ddpm_bench.report import words
 from ddpm_bench.report.source import ResultsView
+from ddpm_bench.report.table import headline_table
 from tests.support import REPOSITORY
 
 
@@ -49,7 +50,7 @@ def test_it_is_as_wide_as_the_terminal(
 def test_every_number_is_the_reports(view: ResultsView, capsys: pytest.CaptureFixture[str]) -> None:
     text = "\n".join(printed(view, 80, capsys))
     with words.symbols(view.data["symbols"]):
-        table = results_table(view)
+        table = headline_table(view)
     shown = 0
     for row in [*table.rows, *table.baselines]:
         lines = [line for line in text.splitlines() if line.startswith(f"│ {row.label} ")]
@@ -68,7 +69,7 @@ def test_every_number_is_the_reports(view: ResultsView, capsys: pytest.CaptureFi
 def test_trouble_is_told_below_in_whole_lines(view: ResultsView, capsys: pytest.CaptureFixture[str]) -> None:
     lines = printed(view, 80, capsys)
     with words.symbols(view.data["symbols"]):
-        rows = results_table(view).rows
+        rows = headline_table(view).rows
     troubles: dict[tuple[str, str], list[str]] = {}
     for row in rows:
         for trouble in row.troubles:

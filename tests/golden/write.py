@@ -80,6 +80,15 @@ def keys(runs: Path) -> dict[str, str]:
         found[f"{name}: gallery"] = cell.gallery.key
         for space, task in cell.nearest.items():
             found[f"{name}: nearest, {space}"] = task.key
+    for schedule in ("linear", "cosine"):
+        (cell,) = decoded_plan(runs, "matrix.prediction=['epsilon']", "matrix.variance=['beta']",
+                               f"diffusion.schedule={schedule}").cells  # fmt: skip
+        assert cell.forward is not None
+        found[f"forward process, {schedule}"] = cell.forward.key
+    (around,) = decoded_plan(runs, "matrix.prediction=['epsilon']", "matrix.variance=['beta']",
+                             "evaluation.landscape=true").cells  # fmt: skip
+    assert around.landscape is not None
+    found["landscape"] = around.landscape.key
     for baseline in plan.baselines:
         found[f"baseline of {baseline.metric}: {baseline.name or 'codes'}"] = baseline.task.key
     (fitted,) = decoded_plan(runs, "matrix.prediction=['epsilon']", "matrix.variance=['optimal']").cells

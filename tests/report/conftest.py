@@ -40,6 +40,14 @@ def example(tmp_path_factory: pytest.TempPathFactory) -> Example:
     return Example(folder / "runs", build(folder / "runs", "digits_ablation", folder / "reports"))
 
 
+@pytest.fixture(scope="session")
+def claimed(tmp_path_factory: pytest.TempPathFactory) -> Example:
+    """Eight variants of six seeds with claims of every verdict."""
+    folder = tmp_path_factory.mktemp("claimed")
+    Writer(folder / "runs", num_cells=48, num_seeds=6, matrix="claims").write()
+    return Example(folder / "runs", build(folder / "runs", "digits_claims", folder / "reports"), "digits_claims")
+
+
 @pytest.fixture(autouse=True)
 def field_symbols():
     """Parts of the report called by themselves write values as `build` has them written."""

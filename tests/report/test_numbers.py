@@ -6,6 +6,7 @@ import csv
 import io
 import json
 import math
+import re
 from pathlib import Path
 
 import numpy as np
@@ -14,8 +15,9 @@ import pytest
 from ddpm_bench.report import words
 from ddpm_bench.report.export import to_csv, to_latex, to_markdown
 from ddpm_bench.report.source import ResultsView
-from ddpm_bench.report.table import make_table, matches
-from ddpm_bench.report.variants import best, columns, significantly_better, t_half_width, variants, varied_axes
+from ddpm_bench.report.table import headline_table, make_table
+from ddpm_bench.report.variants import best, columns, significantly_better, variants, varied_axes
+from ddpm_bench.statistics import t_half_width
 from tests.make_results import Writer
 from tests.report.conftest import Example
 
@@ -35,12 +37,6 @@ def suite_of(tmp_path: Path, values: dict[str, list[float | None]], **changes: o
     ]  # fmt: skip
     Writer(tmp_path, 4, 2).write(cells=cells, axes=["prediction"], baselines=[], **changes)
     return ResultsView(tmp_path, "digits_ablation")
-
-
-def test_the_t_interval_has_its_known_half_width():
-    # 1, 2, 3: s = 1, t_{0.975, 2} = 4.302653 (any table), divided by √3. 0, 2: s = √2, t_{0.975, 1} = 12.706205
-    assert t_half_width([1.0, 2.0, 3.0]) == pytest.approx(4.302653 / math.sqrt(3), rel=1e-6)
-    assert t_half_width([0.0, 2.0]) == pytest.approx(12.706205, rel=1e-6)
 
 
 def test_seeds_are_summarised_and_one_seed_keeps_its_standard_error(tmp_path: Path):
@@ -102,13 +98,24 @@ def test_a_rank_deficient_distance_is_never_bold(tmp_path: Path):
     assert not make_table(view, ["kd_x"]).any_bold
 
 
-def test_references_stand_beside_the_rows_they_select():
-    cell = {"axes": {"prediction": "epsilon", "loss": "simple(weighting=snr)"}}
-    assert matches({}, cell)
-    assert matches({"prediction": "epsilon", "loss": "simple"}, cell)
-    assert matches({"loss": {"name": "simple", "weighting": "snr"}}, cell)
-    assert not matches({"loss": {"name": "simple", "weighting": "p2"}}, cell)
-    assert not matches({"prediction": "eps"}, cell)
+def test_references_stand_beside_the_cells_they_name(tmp_path: Path):
+    rest = {"metric": "kd_x", "protocol": None, "where": None, "dataset": "digits"}
+    references = [
+        rest | {"value": 0.5, "source": "a book", "checked": "2026-01-01", "cells": ["epsilon-s0", "epsilon-s1"]},
+        rest | {"value": 0.7, "source": "a preprint", "checked": None, "cells": ["epsilon-s0"]},
+    ]
+    table = make_table(suite_of(tmp_path, {"epsilon": [1.0, 1.1], "x0": [2.0, 2.1]}, references=references), ["kd_x"])
+    first, second = (row.entries[0] for row in table.rows)
+    assert [item.text for item in first.published] == ["0.5", "0.7†"]
+    assert second.published == ()
+    assert table.any_unchecked
+    markdown = to_markdown(table)
+    assert "| ε | 2/2 | **1.05 ± 0.64** | 0.5, 0.7† |" in markdown
+    assert markdown.endswith("† not checked against the source\n")
+    assert next(csv.DictReader(io.StringIO(to_csv(table))))["kd_x_published"] == "0.5, 0.7†"
+    latex = to_latex(table)
+    assert r"0.5, 0.7$^\dagger$ \\" in latex
+    assert latex.startswith(r"\begin{tabular}{lrrr}")
 
 
 def test_the_files_hold_the_table(example: Example):
@@ -237,3 +244,24 @@ def test_the_example_is_the_same_each_time(tmp_path: Path):
     parts = [f"bits_per_dim_{part}" for part in ("l_0", "mean_cost", "variance_cost", "l_T")]
     total = math.fsum(cells[0]["metrics"][name]["value"] for name in parts)
     assert total == pytest.approx(cells[0]["metrics"]["bits_per_dim"]["value"], rel=1e-12)
+
+
+def test_the_latex_table_is_well_formed(claimed: Example):
+    """Booktabs rules in their places, as many columns in each row as declared, nothing that LaTeX would choke on."""
+    lines = to_latex(headline_table(ResultsView(claimed.runs, claimed.suite))).splitlines()
+    columns = re.fullmatch(r"\\begin\{tabular\}\{([lr]+)\}", lines[0])
+    assert columns
+    end = lines.index(r"\end{tabular}")
+    rules = [line for line in lines[:end] if line.endswith("rule")]
+    assert rules == [r"\toprule", r"\midrule", r"\midrule", r"\bottomrule"]
+    rows = [line for line in lines[1:end] if not line.endswith("rule")]
+    for row in rows:
+        body, end_of_row, _ = row.partition(r" \\")
+        assert end_of_row
+        assert len(re.split(r"(?<!\\)&", body)) == len(columns[1])
+        assert body.count("{") == body.count("}")
+        assert len(re.findall(r"(?<!\\)\$", body)) % 2 == 0
+        bare = re.sub(r"(?<!\\)\$.*?(?<!\\)\$", "", body)
+        assert not re.search(r"(?<!\\)[_^#%~]", bare)
+        assert bare.isascii(), bare
+    assert all(line.startswith("%") for line in lines[end + 1 :])

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import hashlib
+import json
 import math
 import os
 import re
@@ -21,7 +22,9 @@ from ddpm_bench.report import build
 from tests.make_results import Writer
 from tests.report.conftest import Example
 
-FIGURES = ("decomposition", "timestep_kl", "log_snr_kl", "share", "rate_distortion", "curves")
+FIGURES = (
+    "effects", "decomposition", "timestep_kl", "log_snr_kl", "share", "rate_distortion", "curves", "forward", "noised",
+)  # fmt: skip
 """Of the example: no σ² is learned or fitted, and the number of reverse steps does not vary."""
 
 VOID = {"meta", "br", "img", "input", "link", "hr"}
@@ -146,7 +149,7 @@ def test_the_policy_allows_the_one_script_and_nothing_from_outside(example: Exam
 
 def test_figures_have_alternative_text_captions_and_data(example: Example):
     page = Page(example.html)
-    images = [found for tag, found, _ in page.elements if tag == "svg"]
+    images = [found for tag, found, _ in page.elements if tag == "svg" and "role" in found]
     assert len(images) == len(FIGURES)
     assert all(found["role"] == "img" and len(found["aria-label"]) > 30 for found in images)
     assert all(found["alt"] for tag, found, _ in page.elements if tag == "img")
@@ -188,17 +191,12 @@ def test_equal_results_give_equal_bytes_and_no_heavy_import(example: Example, tm
 
 def test_text_of_the_suite_is_escaped(tmp_path: Path):
     evil = "<script>alert(1)</script>"
-    claims = [{"statement": evil, "verdict": evil, "source": evil}]
-    references = [
-        {
-            "metric": "bits_per_dim",
-            "value": 3.75,
-            "source": f'"{evil}',
-            "protocol": evil,
-            "where": {},
-            "dataset": "digits",
-        }
-    ]
+    folder = Writer(tmp_path, 4, 2).write()
+    data = json.loads((folder / "results.json").read_text(encoding="utf-8"))
+    claims = [claim | dict.fromkeys(("statement", "source", "reason"), evil) for claim in data["claims"]]
+    assert claims
+    reference = {"metric": "bits_per_dim", "value": 3.75, "source": f'"{evil}', "protocol": evil, "where": None}
+    references = [reference | {"dataset": "digits", "checked": None, "cells": [cell["id"] for cell in data["cells"]]}]
     Writer(tmp_path, 4, 2).write(title=evil, claims=claims, references=references, overrides=[evil])
     data = Example(tmp_path, build(tmp_path, "digits_ablation", tmp_path / "out"))
     page = Page(data.html)
@@ -221,9 +219,9 @@ def test_one_cell_alone_renders(tmp_path: Path):
     """No axis varies: the cell's own label names it."""
     writer = Writer(tmp_path, 1, 1)
     cell = writer.cell(writer.variants[0], 0)
-    writer.write(cells=[cell], axes=[])
+    writer.write(cells=[cell], axes=[], claims=[])
     page = build(tmp_path, "digits_ablation", tmp_path / "out").read_text(encoding="utf-8")
-    assert len([tag for tag, _, _ in Page(page).elements if tag == "svg"]) == len(FIGURES)
+    assert len([tag for tag, _, _ in Page(page).elements if tag == "svg"]) == len(FIGURES) - 1  # no axis, no effect
     assert "1 variant × 1 seed on digits: 1 cell, 1 training. All cells are done." in page
 
 

@@ -77,7 +77,7 @@ def test_code_recomputes_exactly_its_cells(copy: Path) -> None:
     assert re.search(r"\n  ε, σ²=β, log-linear, L_simple: schedule\.source: [0-9a-f]{8}… → [0-9a-f]{8}…\n", plan)
     done = cli("run", "one_file.toml", cwd=copy)
     assert done.returncode == 0, done.stderr
-    assert new_artifacts(copy, before) == ["gallery", "likelihood", "nearest", "sample", "score", "train"]
+    assert new_artifacts(copy, before) == ["forward", "gallery", "likelihood", "nearest", "sample", "score", "train"]
     assert {name: time for name, time in store_state(copy / "runs").items() if name in files} == files
 
 
@@ -210,7 +210,7 @@ def test_an_edit_of_the_package_recomputes_what_it_changes(package_run: Path, si
     edit(changed / "ddpm_bench_example" / "energy_distance.py", "float(2 * across", "float(across + across")
     plan = cli("plan", "package.toml", cwd=folder, COLUMNS="200", PYTHONPATH=str(changed)).stdout
     assert "2 cells, 2 trainings, 2 of them exist" in plan
-    assert plan.count("│ train, score, likelihood, sample, features, gallery, nearest │") == 2
+    assert plan.count("│ train, score, likelihood, sample, features, gallery, nearest, forward │") == 2
 
 
 def test_a_package_that_cannot_be_imported_stops_the_suites_that_use_it(site: Path, tmp_path: Path) -> None:

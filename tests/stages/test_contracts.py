@@ -28,7 +28,7 @@ STAGES = sorted(
 
 def test_the_stages() -> None:
     known = {"data", "spectrum", "train", "score", "fit", "likelihood", "sample", "features", "quality", "baseline",
-             "gallery", "nearest"}  # fmt: skip
+             "gallery", "nearest", "forward", "landscape"}  # fmt: skip
     assert known <= set(STAGES)
 
 
@@ -64,7 +64,7 @@ def test_every_key_can_be_recomputed_from_its_manifest(finished_tiny: FinishedRu
     store = Store(finished_tiny.runs / "store")
     found = sorted(artifacts(finished_tiny.runs))
     assert {stage for stage, _ in found} == {
-        "data", "train", "score", "likelihood", "sample", "baseline", "gallery", "nearest",
+        "data", "train", "score", "likelihood", "sample", "baseline", "gallery", "nearest", "forward",
     }  # fmt: skip
     for stage, key in found:
         manifest = store.get(stage, key).manifest

@@ -21,7 +21,7 @@ from ddpm_bench.identity import canonical
 from ddpm_bench.spec import Training
 from ddpm_bench.stages import _checkpoints, train
 from ddpm_bench.stages._batches import Batches
-from ddpm_bench.stages._validation import Validation
+from ddpm_bench.stages._validation import MAX_IMAGES, Validation
 from ddpm_bench.stages.train import Trainer
 from ddpm_bench.store import Artifact
 from tests.stages.workbench import SMALL, Bench, table, training, weights
@@ -317,7 +317,7 @@ def test_a_diverged_training_can_be_prolonged_to_the_same_end(bench: Bench, monk
 def test_the_validation_curve_does_not_look_at_the_first_images_alone() -> None:
     """image_folder's validation split is in the order of its classes."""
     x_0 = torch.arange(600.0).reshape(600, 1, 1, 1).expand(-1, 1, 2, 2)
-    validation = Validation(training(), x_0, x_0, None, 600, "cpu")
+    validation = Validation(training(), x_0, x_0, None, MAX_IMAGES, "cpu")
     found = validation._x_0[:, 0, 0, 0]
     assert len(found.unique()) == 128
     # 128 of 600 without replacement: about 64 in each half, standard deviation √(128/4 · 472/599) = 5.

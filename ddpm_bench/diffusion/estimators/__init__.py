@@ -69,6 +69,7 @@ def mean_and_contrast(values: Tensor) -> tuple[Tensor, Tensor]:
 
     values: [n, R], R even, the halves independent of each other. The means A and B of the halves have independent
     noise, so (A − B)/2 has the variance of (A + B)/2, and expectation 0.
+    Source: Wolter 2007, Introduction to Variance Estimation, § 2.2 (independent random groups, here two).
     """
     first, second = (half.double().mean(1) for half in values.chunk(2, dim=1))
     return (first + second) / 2, (first - second) / 2

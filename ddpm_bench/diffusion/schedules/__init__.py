@@ -51,6 +51,7 @@ def thousand_over(num_timesteps: int, largest: float, called: str, name: str) ->
 
     largest: the largest β_t at T = 1000; called, name: the schedule in the message, as prose and as registered.
     Raises ValueError where largest · 1000/T reaches 1.
+    Source: Nichol & Dhariwal 2021, their code, get_named_beta_schedule.
     """
     factor = GIVEN_AT / num_timesteps
     if factor * largest >= 1:

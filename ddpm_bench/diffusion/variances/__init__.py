@@ -57,5 +57,8 @@ def fixed_log_sigma2(table: Tensor, process: Process, t: Tensor, first_step: str
 
 
 def smallest_first_step(process: Process) -> Tensor:
-    """What stands for β̃_1 = 0, float64 []: β̃_2, in a chain of one step β_1."""
+    """What stands for β̃_1 = 0, float64 []: β̃_2, in a chain of one step β_1.
+
+    Source: Ho et al. 2020, their code, GaussianDiffusion2 (posterior_log_variance_clipped).
+    """
     return process.beta_tilde[1] if len(process) > 1 else process.beta[0]

@@ -74,6 +74,7 @@ def smallest(function: Callable[[float], float], low: float, high: float, points
     """Where a function of one variable is smallest: the best of a grid, then Brent's method between its neighbours.
 
     If it is smallest at the lower end, the largest x where it is not above that by SLACK of its rise to the upper end.
+    Source: Brent 1973, Algorithms for Minimization without Derivatives, chapter 5; scipy computes it.
     """
     grid = [low + (high - low) * i / (points - 1) for i in range(points)]
     values = [function(x) for x in grid]

@@ -61,7 +61,8 @@ class Drawing:
 
     title, caption, alternative: text (the last says in words what is seen); data: what is drawn, as a table; svg: the
     standalone file; pdf: the same. A figure whose table is worth reading has it under a title of its own (`table`):
-    the columns of `headings` (name → heading) after the first, with a note below.
+    the columns of `headings` (name → heading) after the first, with a note below. strips: rows of pictures under the
+    figure, each with a label.
     """
 
     name: str
@@ -74,6 +75,7 @@ class Drawing:
     table: str = ""
     headings: dict[str, str] = field(default_factory=dict)
     note: str = ""
+    strips: Sequence[Any] = ()
 
 
 def legend(figure: Figure, *parts: Sequence[Any], per_row: int = 6) -> None:

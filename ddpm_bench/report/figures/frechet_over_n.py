@@ -11,7 +11,8 @@ from ddpm_bench.report.figures import Drawing
 from ddpm_bench.report.figures.encoding import encode
 from ddpm_bench.report.figures.lines import Quantity, draw_lines
 from ddpm_bench.report.source import ResultsView
-from ddpm_bench.report.variants import Cell, Column, Variant, columns, metrics_with_table, t_half_width, varied_axes
+from ddpm_bench.report.variants import Cell, Column, Variant, columns, metrics_with_table, varied_axes
+from ddpm_bench.statistics import t_half_width
 
 TABLE = "frechet_over_n"
 INFINITY = "_infinity"

@@ -58,7 +58,7 @@ def draw(view: ResultsView, groups: list[Variant]) -> Grid | None:
         return None
     seed = min(found, key=lambda item: (-len(found[item]), item))
     levels = view.data["data"]["levels"]
-    low, high = _range(list(found[seed].values())) if levels is None else (0.0, levels - 1.0)
+    low, high = value_range(list(found[seed].values())) if levels is None else (0.0, levels - 1.0)
     strips = []
     for group in groups:
         cell = next((cell for cell in group.cells if cell["seed"] == seed), group.cells[0])
@@ -76,7 +76,7 @@ def draw(view: ResultsView, groups: list[Variant]) -> Grid | None:
     return Grid(seed=seed, count=count, strips=strips, mapping=mapping)
 
 
-def _range(images: list[np.ndarray]) -> tuple[float, float]:
+def value_range(images: list[np.ndarray]) -> tuple[float, float]:
     """The symmetric range that holds 99.8 % of all values, to two significant digits: one for all variants."""
     bound = float(np.quantile(np.abs(np.concatenate([item.ravel() for item in images])), 0.998))
     bound = float(f"{bound:.1e}") or 1.0
