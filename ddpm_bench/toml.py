@@ -184,7 +184,9 @@ def parse_assignment(text: str) -> tuple[list[str], Any]:
 
 
 def parse_value(text: str) -> Any:
-    """A TOML value; a bare word is a string. Raises ValueError where quotes or brackets do not close."""
+    """A TOML value; a bare word is a string. Raises ValueError for none, and where quotes or brackets do not close."""
+    if not text.strip():
+        raise ValueError("the value is empty")
     try:
         table = tomllib.loads(f"value = {text}")
         if set(table) == {"value"}:

@@ -299,3 +299,8 @@ def test_parameters_of_the_data(call: Call, more: list[str]) -> None:
     write_images(Path("A"), noise(3, side=16))
     dataset = "digits" if more else '{name = "digits", size = 16}'
     assert mistake(call, "--images", "A", "--samples", "9", *more, dataset=dataset) == ["--samples 9: A has 3 images"]
+
+
+def test_an_empty_option_is_said(call: Call, tmp_path: Path) -> None:
+    answer = call("evaluate", "--images", tmp_path, "--dataset", "", "--metrics", "frechet_distance")
+    assert (answer.code, answer.errors) == (2, ["--dataset: the value is empty"])
