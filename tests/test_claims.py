@@ -128,7 +128,8 @@ def test_equal_data_are_inconclusive_or_equivalent() -> None:
 
 def test_a_difference_beyond_the_margin_contradicts_an_equivalence() -> None:
     cells = make_cells(better_epsilon)
-    assert verdict(cells, EPSILON, X_0, 0.2)["verdict"] == "contradicted"
+    found = verdict(cells, EPSILON, X_0, 0.2)
+    assert (found["verdict"], found["p_sign_flip"]) == ("contradicted", 2**-7)  # both tests are of the same question
     assert verdict(cells, EPSILON, X_0, 0.8)["verdict"] == "supported"
 
 

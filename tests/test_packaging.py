@@ -103,9 +103,17 @@ class TestReadme:
             assert f'"--{option}"' in source or re.search(rf"\b{option.replace('-', '_')}: ", source), option
 
     def test_its_suite_is_the_quickstart(self) -> None:
-        (listing,) = blocks("toml")
+        listing, _ = blocks("toml")
         shipped = (REPOSITORY / "suites" / "digits_quickstart.toml").read_text(encoding="utf-8")
         assert tomllib.loads(listing) == tomllib.loads(shipped)
+
+    def test_its_claims_can_be_asked_of_that_suite(self, tmp_path: Path) -> None:
+        base = REPOSITORY / "suites" / "digits_quickstart.toml"
+        _, claims = blocks("toml")
+        file = tmp_path / "question.toml"
+        file.write_text(f'schema = 1\nextends = "{base}"\nname = "question"\ntitle = "…"\n{claims}', encoding="utf-8")
+        suite = db.load_suite(file)
+        assert (len(suite.claims), len(suite.cells)) == (2, 4 * 6)
 
     def test_its_suites_exist_and_all_are_named(self) -> None:
         named = set(re.findall(r"suites/([a-z_0-9]+\.toml)", README))

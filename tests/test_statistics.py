@@ -39,6 +39,7 @@ def test_fishers_count_of_signs() -> None:
 def test_smallest_p_of_signs() -> None:
     assert statistics.sign_flip([1.0, 2.0, 3.0, 4.0, 5.0, 6.0]) == 2 ** (1 - 6)
     assert statistics.sign_flip([0.1, -0.2, 0.1, 0.0, 0.1, -0.1], margin=1.0) == 2**-6
+    assert statistics.sign_flip([-1.0, -2.0, -1.5, -1.1, -3.0, -1.2], margin=0.5) == 2 ** (1 - 6)
 
 
 def test_many_seeds_draw_their_signs() -> None:

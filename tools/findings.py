@@ -48,6 +48,13 @@ class Evidence:
             raise ValueError(f"{len(found)} claims of {self.data['suite']} begin with {start!r}, expected one")
         return found[0]
 
+    def expect(self, start: str, verdict: str) -> str:
+        """Nothing, where the claim has the verdict that the text beside it speaks of. Raises ValueError otherwise."""
+        found = self.claim(start)["verdict"]
+        if found != verdict:
+            raise ValueError(f"{self.data['suite']}: {start!r} is {found}, the text says {verdict}: rewrite it")
+        return ""
+
     def verdicts(self, verdict: str, family: str | None = None) -> int:
         """How many claims have a verdict."""
         return sum(claim["verdict"] == verdict and family in (None, claim["family"]) for claim in self.claims)

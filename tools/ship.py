@@ -8,7 +8,7 @@ done or a file is too large. reports/.gitignore names what is kept.
 
 from __future__ import annotations
 
-import shutil
+import json
 import sys
 from pathlib import Path
 
@@ -18,8 +18,8 @@ from ddpm_bench.report.index import build_index, views
 
 ROOT = Path(__file__).resolve().parent.parent
 RUNS, REPORTS = ROOT / "runs", ROOT / "reports"
-KEPT = ("index.html", "results.json")
-MAX_BYTES = 1_500_000
+MAX_BYTES = {"index.html": 2_500_000, "results.json": 1_500_000}
+"""What is kept. A page of 208 cells with the data of its figures is the largest."""
 
 
 def ship(suite: str) -> None:
@@ -30,11 +30,13 @@ def ship(suite: str) -> None:
     if unfinished:
         raise SystemExit(f"{suite}: {len(unfinished)} cells are not done ({unfinished[0]}, …): run it first")
     page = build(RUNS, suite, REPORTS)
-    shutil.copyfile(results.folder / "results.json", page.parent / "results.json")
-    for name in KEPT:
+    # the same content without the indentation, a quarter of the bytes
+    text = json.dumps(results.data, ensure_ascii=False, separators=(",", ":"), allow_nan=False)
+    (page.parent / "results.json").write_text(text + "\n", encoding="utf-8")
+    for name, most in MAX_BYTES.items():
         size = (page.parent / name).stat().st_size
-        if size > MAX_BYTES:
-            raise SystemExit(f"{page.parent / name}: {size:,} bytes; shipped files have at most {MAX_BYTES:,}")
+        if size > most:
+            raise SystemExit(f"{page.parent / name}: {size:,} bytes; shipped ones have at most {most:,}")
         print(f"{(page.parent / name).relative_to(ROOT)}: {size:,} bytes")
 
 

@@ -80,7 +80,7 @@ def one_message(call: Call, *arguments: str | Path) -> str:
         (["logs", "cell"], "nothing has been run under runs; start with `ddpm-bench run SUITE`"),
         (["status", "nosuch"], 'no suite "nosuch" under runs; nothing has been run there yet'),
         (["report", "nosuch"], 'no suite "nosuch" under runs; nothing has been run there yet'),
-        (["report", "--format", "pdf"], "--format pdf: unknown; known: csv, json, latex, markdown"),
+        (["report", "--format", "pdf"], "--format pdf: unknown; known: csv, json, markdown, latex"),
         (["run", "tiny.toml", "--jobs", "0"], "--jobs 0: expected auto or a positive number"),
         (["run", "tiny.toml", "--jobs", "many"], "--jobs many: expected auto or a positive number"),
         (["run", "tiny.toml", "--device", "tpu"], "--device tpu: unknown; known: auto, cpu, cuda"),

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import dataclasses
 import io
 import itertools
+import math
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 import pytest
 from PIL import Image
 
@@ -186,6 +189,24 @@ def test_shared_trainings_are_one_curve(example: Example):
     assert {item.axes["variance"] for item in found if item.axes["loss"] == "simple"} >= {""}
     assert {item.unit for item in found} == {"L_simple of ε", "L_simple of x₀", "L_vlb"}
     assert sum(item.divergence is not None for item in found) == 1
+
+
+def test_curves_of_several_seeds_are_their_mean_with_an_interval():
+    """Losses 1, 2 and 4 at one step: mean 7/3, half width 4.3027·√(7/3)/√3 (t at 97.5 %, 2 degrees of freedom)."""
+    tables = [pd.DataFrame({"step": [10, 20], "loss": [loss, 1.0]}) for loss in (1.0, 2.0, 4.0)]
+    seeds = [
+        curves.Training(axes={"loss": "simple"}, unit="L", seed=seed, table=table, divergence=None)
+        for seed, table in enumerate(tables)
+    ]
+    [mean] = curves.averaged(seeds)
+    assert mean.num_seeds == 3
+    assert mean.table["loss"].tolist() == pytest.approx([7 / 3, 1.0])
+    assert mean.table["loss_error"].tolist() == pytest.approx(
+        [4.302653 * math.sqrt(7 / 3) / math.sqrt(3), 0.0], rel=1e-6
+    )
+    assert curves.averaged(seeds[:2]) == seeds[:2]
+    diverged = dataclasses.replace(seeds[0], divergence={"step": 20})
+    assert curves.averaged([diverged, *seeds[1:]]) == [diverged, *seeds[1:]]
 
 
 def test_one_vacuous_bound_does_not_flatten_the_rest():

@@ -6,6 +6,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 import pandas as pd
+from scipy.special import stdtrit
 
 from ddpm_bench.report import words
 from ddpm_bench.report.figures import Drawing, export, legend, log_axis, new_figure, style
@@ -16,19 +17,29 @@ from ddpm_bench.report.variants import Variant, varied_axes
 VALIDATION = {"validation_bits_per_dim": "validation bits/dim", "validation_epsilon_mse": "validation ε-MSE"}
 
 
+ERROR = "_error"
+"""Ending of the columns of half widths of 95 % t intervals."""
+MEANS_FROM = 3
+"""Seeds from which on a mean and its interval say more than each curve; fewer are drawn one by one."""
+
 COLUMNS = 12
 """Of the grid: rows of one to four panels divide it evenly."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Training:
-    """A training of one seed. axes: the varied axes, empty where cells using it differ; unit: what its loss is in."""
+    """A training of one seed, or the mean of several.
+
+    axes: the varied axes, empty where cells using it differ; unit: what its loss is in; table: curves.csv, of a mean
+    with a column of half widths (ERROR) for each; num_seeds: how many it is the mean of.
+    """
 
     axes: dict[str, str]
     unit: str
     seed: int
     table: pd.DataFrame
     divergence: dict[str, Any] | None
+    num_seeds: int = 1
 
     @property
     def label(self) -> str:
@@ -64,7 +75,26 @@ def trainings(view: ResultsView) -> tuple[list[Training], int]:
                 divergence=(cells[0]["training"] or {}).get("divergence"),
             )
         )
-    return found, missing
+    return averaged(found), missing
+
+
+def averaged(found: list[Training]) -> list[Training]:
+    """Trainings that differ in the seed alone as their mean; those with one that diverged stay apart."""
+    groups: dict[tuple[str, str], list[Training]] = {}
+    for item in found:
+        groups.setdefault((item.label, item.unit), []).append(item)
+    together = []
+    for group in groups.values():
+        if len(group) < MEANS_FROM or any(item.divergence for item in group):
+            together += group
+            continue
+        tables = pd.concat(item.table for item in group).groupby("step")
+        count, mean = tables.count(), tables.mean()
+        quantile = stdtrit((count - 1).clip(lower=1), 0.975)
+        half = (quantile * tables.std() / count**0.5).add_suffix(ERROR)
+        table = mean.join(half).reset_index()
+        together.append(replace(group[0], table=table, num_seeds=len(group)))
+    return together
 
 
 def draw(view: ResultsView, groups: list[Variant]) -> Drawing | None:
@@ -76,8 +106,10 @@ def draw(view: ResultsView, groups: list[Variant]) -> Drawing | None:
     losses = list(dict.fromkeys(item.unit.partition(" of ")[0] for item in found))
     units = sorted(dict.fromkeys(item.unit for item in found), key=lambda unit: losses.index(unit.partition(" of ")[0]))
     svg, pdf = _draw(found, measured, units, groups)
+    number = sum(item.num_seeds for item in found)
     diverged = sum(item.divergence is not None for item in found)
-    seeds = len({item.seed for item in found})
+    seeds = len({item.seed for item in found if item.num_seeds == 1})
+    means = {item.num_seeds for item in found if item.num_seeds > 1}
     caption = (
         "Above, of the averaged weights on the validation split, comparable between trainings; bits/dim is an estimate "
         "with σ²=β̃ and unclipped x̂₀ from a few timesteps of each image. Below, the training loss as it was "
@@ -87,6 +119,8 @@ def draw(view: ResultsView, groups: list[Variant]) -> Drawing | None:
     )
     caption += "Variants that share a training share its line"
     caption += f"; each of {seeds} seeds has its own." if seeds > 1 else "."
+    if means:
+        caption += f" Lines are means over {max(means)} seeds, bands their 95 % t intervals."
     if {bool(item.axes.get("variance")) for item in found} == {True, False}:
         caption += " A training that σ² does not enter is drawn solid."
     if diverged:
@@ -97,7 +131,7 @@ def draw(view: ResultsView, groups: list[Variant]) -> Drawing | None:
         name="curves",
         title="Training and validation curves",
         caption=caption,
-        alternative=f"Curves of {words.count(len(found), 'training')} over steps, on logarithmic scales; "
+        alternative=f"Curves of {words.count(number, 'training')} over steps, on logarithmic scales; "
         f"{diverged or 'none'} diverged.",
         data=_data(found, measured),
         svg=svg,
@@ -106,11 +140,13 @@ def draw(view: ResultsView, groups: list[Variant]) -> Drawing | None:
 
 
 def _data(found: list[Training], measured: list[str]) -> pd.DataFrame:
-    tables = [
-        item.table[["step", "loss", *measured]].assign(training=item.label, seed=item.seed, unit=item.unit)
-        for item in found
-    ]
-    return pd.concat(tables, ignore_index=True)[["training", "seed", "step", "unit", "loss", *measured]]
+    tables, columns = [], ["loss", *measured]
+    columns += [name + ERROR for name in columns if any(item.num_seeds > 1 for item in found)]
+    for item in found:
+        held = [name for name in columns if name in item.table]
+        seed = str(item.seed) if item.num_seeds == 1 else f"mean of {item.num_seeds}"
+        tables.append(item.table[["step", *held]].assign(training=item.label, seed=seed, unit=item.unit))
+    return pd.concat(tables, ignore_index=True)[["training", "seed", "step", "unit", *columns]]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -204,14 +240,17 @@ def _panel(axes: Any, found: list[Training], panel: Panel, encoding: Encoding, d
     """drawn: gets the least and the greatest value."""
     for index in panel.chosen:
         item = found[index]
-        points = item.table[["step", panel.column]].dropna()
-        points = points[points[panel.column] > 0]
+        points = item.table[item.table[panel.column] > 0]
         if not len(points):
             continue
         drawn += [float(points[panel.column].min()), float(points[panel.column].max())]
         look = encoding.looks[index].style()
         look |= {"marker": "o", "markersize": 2.2, "markevery": 1} if panel.column in VALIDATION else {}
         axes.plot(points["step"], points[panel.column], linewidth=1.0, alpha=0.85, **look)
+        if item.num_seeds > 1:
+            half, least = points[panel.column + ERROR].fillna(0.0), points[panel.column].min() / 2
+            low, high = (points[panel.column] - half).clip(lower=least), points[panel.column] + half
+            axes.fill_between(points["step"], low, high, color=look["color"], alpha=0.18, linewidth=0)
         if item.divergence is not None:
             axes.plot(points["step"].iloc[-1:], points[panel.column].iloc[-1:], "x", color=look["color"], ms=7, mew=2)
     axes.set_yscale("log")
