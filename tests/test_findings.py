@@ -20,7 +20,7 @@ def test_the_page_is_what_the_results_say() -> None:
 
 
 def test_the_template_types_in_no_measured_number() -> None:
-    """Decimals, and integers of two digits or more; expressions, code, T of a paper and the level of intervals are none."""
+    """Decimals, integers of two digits or more; not expressions, code, T of a paper and the level of intervals."""
     text = re.sub(r"\{%.*?%\}|\{\{.*?\}\}|`[^`]*`", "", findings.TEMPLATE.read_text(encoding="utf-8"), flags=re.DOTALL)
     text = re.sub(r"95 %|\[95|T = 1000|CIFAR-10|8×8|σ²|x₀", "", text)
     assert re.findall(r"\d+\.\d+|\d{2,}", text) == []
