@@ -16,6 +16,8 @@ def sentences(view: ResultsView) -> list[str]:
         "training curves": [cell["artifacts"].get("train") for cell in view.cells],
         "samples": [place for cell in view.cells for place in cell["artifacts"].get("samples") or []],
         "gallery": [cell["artifacts"].get("gallery") for cell in view.cells],
+        "forward process": [cell["artifacts"].get("forward") for cell in view.cells],
+        "loss landscape": [cell["artifacts"].get("landscape") for cell in view.cells],
     }
     gone: list[str] = []
     for name, places in kinds.items():

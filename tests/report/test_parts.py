@@ -48,7 +48,7 @@ def test_results_alone_make_a_report_that_says_what_it_lacks(claimed: Example, t
     assert said
     assert said[1] == (
         "The figures over timesteps are left out: timestep_kl.csv is not beside results.json. No training curves, "
-        "samples and gallery: they were not in the store when this report was made."
+        "samples, gallery and forward process: they were not in the store when this report was made."
     )
     assert 'id="omitted"' not in claimed.html
 

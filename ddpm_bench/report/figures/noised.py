@@ -16,6 +16,7 @@ from ddpm_bench.report import words
 from ddpm_bench.report.figures import INK, Drawing, export, new_figure, style
 from ddpm_bench.report.figures.encoding import MOST_COLUMNS
 from ddpm_bench.report.figures.forward import Forward, each, encoding_of, processes
+from ddpm_bench.report.figures.gallery import GAP
 from ddpm_bench.report.figures.samples import TILE, strip, value_range
 from ddpm_bench.report.source import ResultsView
 from ddpm_bench.report.variants import Variant
@@ -24,8 +25,6 @@ MAX_SHOWN = 8
 """Forward processes with pictures: nobody compares more of them by eye."""
 MAX_VALUES = 500_000
 """Values in all pictures: noise does not compress, and the page is to stay below some megabytes."""
-GAP = 3
-"""White pixels between two images."""
 PALENESS = 0.3
 """Of a ridge: the share of its colour, the rest is white."""
 RISE = 1.5
