@@ -14,7 +14,8 @@ import jinja2
 from markupsafe import Markup, escape
 
 from ddpm_bench.report import words
-from ddpm_bench.report.figures import Drawing, inline_svg
+from ddpm_bench.report.figures import Drawing
+from ddpm_bench.report.figures.svg import inline
 from ddpm_bench.report.table import trouble
 
 FOLDER = Path(__file__).parent
@@ -41,7 +42,8 @@ def write(path: Path, text: str) -> None:
 
 
 def environment() -> jinja2.Environment:
-    """The templates of this folder, with the filters that they use."""
+    """The templates of this folder with their filters, for one page: its figures define each character once."""
+    defined: set[str] = set()
     found = jinja2.Environment(
         loader=jinja2.FileSystemLoader(FOLDER),
         autoescape=True,
@@ -56,7 +58,7 @@ def environment() -> jinja2.Environment:
         "plain": words.plain,
         "exact": json.dumps,
         "trouble": trouble,
-        "figure": figure,
+        "figure": lambda drawing: figure(drawing, defined),
         "csv_link": csv_link,
         "png_link": lambda png: "data:image/png;base64," + base64.b64encode(png).decode(),
         "seconds": seconds,
@@ -75,9 +77,9 @@ def short(value: Any) -> str:
     return words.plain(value)
 
 
-def figure(drawing: Drawing) -> Markup:
-    """The figure for the page; its alternative text is escaped here."""
-    return Markup(inline_svg(drawing.svg, drawing.name, str(escape(drawing.alternative))))
+def figure(drawing: Drawing, defined: set[str]) -> Markup:
+    """The figure for the page; its alternative text is escaped here. defined: the characters drawn before."""
+    return Markup(inline(drawing.svg, drawing.name, str(escape(drawing.alternative)), defined))
 
 
 def csv_link(drawing: Drawing) -> str:

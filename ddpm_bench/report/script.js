@@ -32,3 +32,8 @@ for (const label of document.querySelectorAll(".filter")) {
     }
   });
 }
+// Every printed number says its exact value, and how many images it was computed from.
+for (const entry of document.querySelectorAll("[data-value]")) {
+  const { value, n } = entry.dataset;
+  entry.title = n ? `${value}, n = ${n}` : value;
+}

@@ -13,7 +13,7 @@ import pandas as pd
 import pytest
 from PIL import Image
 
-from ddpm_bench.report.figures import clean_svg, curves, inline_svg, power, samples, timestep_kl
+from ddpm_bench.report.figures import curves, power, samples, timestep_kl
 from ddpm_bench.report.figures.decomposition import axis_limit, column_axis
 from ddpm_bench.report.figures.encoding import DASHES, MOST_LINES_WITH_DASHES, PALETTE, encode
 from ddpm_bench.report.source import ResultsView
@@ -94,26 +94,6 @@ def test_the_palette_is_seaborns_colorblind():
         "#0173B2 #DE8F05 #029E73 #D55E00 #CC78BC #CA9161 #FBAFE4 #949494 #ECE133 #56B4E9"
     )
     assert len({str(dash) for dash in DASHES}) == len(DASHES)
-
-
-def test_svg_is_clean_and_keeps_the_scale_of_its_letters():
-    raw = (
-        '<?xml version="1.0"?><!DOCTYPE svg "x"><svg width="1pt" xmlns="n" xmlns:xlink="m"><metadata>m\n</metadata>'
-        '<defs>\n<style type="text/css">*{stroke-linejoin: round}</style>\n</defs><!-- c -->'
-        '<path id="a" d="M 1.23456 -0.00049 L 2.5 3"/><use xlink:href="#a" x="7.123456" transform="scale(0.015625)"/>'
-        '<g clip-path="url(#a)"/></svg>'
-    )
-    clean = clean_svg(raw)
-    assert 'd="M 1.23 -0 L 2.5 3"' in clean
-    assert "scale(0.015625)" in clean
-    assert 'x="7.12"' in clean
-    assert not any(word in clean for word in ("metadata", "<!--", "<?xml", "DOCTYPE", "style"))
-    inline = inline_svg(clean, "name", "what is seen")
-    assert 'id="name-a"' in inline
-    assert 'href="#name-a"' in inline
-    assert "url(#name-a)" in inline
-    assert "xmlns" not in inline
-    assert 'aria-label="what is seen"' in inline
 
 
 def test_pixels_of_a_strip_are_the_levels():

@@ -23,7 +23,7 @@ from ddpm_bench.report.figures.noised import distance_to_noise
 from ddpm_bench.report.source import ResultsView
 from ddpm_bench.report.variants import variants
 from tests.make_results import Writer
-from tests.report.test_page import Page
+from tests.pages import Page
 
 FACTOR, GAP = 5, 3  # 8×8 digits, enlarged to at least 36 pixels
 

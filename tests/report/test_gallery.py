@@ -22,8 +22,8 @@ from ddpm_bench.report.shares import Share, make_shares
 from ddpm_bench.report.source import ResultsView
 from ddpm_bench.report.variants import variants
 from tests.make_results import Writer
+from tests.pages import Page
 from tests.report.conftest import Example
-from tests.report.test_page import Page
 
 FACTOR = 5  # 8×8 digits, enlarged to at least 36 pixels
 

@@ -17,8 +17,8 @@ from ddpm_bench.report.grid import Field, Objectives, objectives
 from ddpm_bench.report.source import ResultsView
 from ddpm_bench.report.table import headline_table
 from tests.make_results import Writer
+from tests.pages import Page
 from tests.report.conftest import Example
-from tests.report.test_page import Page
 from tests.support import REPOSITORY
 
 KD = "kd_x"

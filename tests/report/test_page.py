@@ -12,7 +12,6 @@ import shutil
 import subprocess
 import sys
 import time
-from html.parser import HTMLParser
 from pathlib import Path
 
 import pytest
@@ -20,6 +19,7 @@ import pytest
 from ddpm_bench.errors import UserError
 from ddpm_bench.report import build
 from tests.make_results import Writer
+from tests.pages import Page
 from tests.report.conftest import Example
 
 FIGURES = (
@@ -27,46 +27,9 @@ FIGURES = (
 )  # fmt: skip
 """Of the example: no σ² is learned or fitted, and the number of reverse steps does not vary."""
 
-VOID = {"meta", "br", "img", "input", "link", "hr"}
-
-
-class Page(HTMLParser):
-    """Every element with its attributes and its own text; fails when tags are not balanced."""
-
-    def __init__(self, text: str):
-        super().__init__()
-        self.elements: list[tuple[str, dict[str, str], list[str]]] = []
-        self.open: list[int] = []
-        self.feed(text)
-        self.close()
-        assert not self.open, [self.elements[index][0] for index in self.open]
-
-    def handle_starttag(self, tag, attrs):
-        self.elements.append((tag, dict(attrs), []))
-        if tag not in VOID:
-            self.open.append(len(self.elements) - 1)
-
-    def handle_startendtag(self, tag, attrs):
-        self.elements.append((tag, dict(attrs), []))
-
-    def handle_endtag(self, tag):
-        assert self.elements[self.open[-1]][0] == tag, (tag, self.elements[self.open[-1]])
-        self.open.pop()
-
-    def handle_data(self, text):
-        for index in self.open:
-            self.elements[index][2].append(text)
-
-    def having(self, *names: str) -> list[tuple[dict[str, str], str]]:
-        """(attributes, text) of the elements that have all these attributes."""
-        return [(found, "".join(text)) for _, found, text in self.elements if all(name in found for name in names)]
-
 
 def test_every_value_of_every_cell_is_on_the_page(example: Example):
-    shown = {
-        (found["data-cell"], found["data-metric"], found["data-value"])
-        for found, _ in Page(example.html).having("data-cell", "data-metric", "data-value")
-    }
+    shown = set(Page(example.html).values_of_cells())
     held = {
         (cell["id"], name, "null" if record["value"] is None else repr(record["value"]))
         for cell in example.data["cells"]

@@ -18,8 +18,8 @@ from ddpm_bench.report.several import build_joint, joint_name
 from ddpm_bench.report.source import ResultsView
 from ddpm_bench.report.table import headline_table
 from tests.make_results import Writer
+from tests.pages import Page
 from tests.report.conftest import Example
-from tests.report.test_page import Page
 
 
 def placed(folder: Path, data: dict[str, Any], suite: str) -> ResultsView:

@@ -14,8 +14,8 @@ from ddpm_bench.report.figures import effects as effects_figure
 from ddpm_bench.report.source import ResultsView
 from ddpm_bench.report.variants import variants
 from ddpm_bench.report.verdicts import counts, found, p_value, verdicts
+from tests.pages import Page
 from tests.report.conftest import Example
-from tests.report.test_page import Page
 
 T_5 = 2.570582
 """t_{0.975, 5}, from any table."""

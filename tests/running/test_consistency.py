@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import warnings
-from html.parser import HTMLParser
 from pathlib import Path
 
 import numpy as np
@@ -14,32 +13,19 @@ import torch
 import ddpm_bench as db
 from ddpm_bench.vision import import_torch_fidelity
 from tests.conftest import FinishedRun
+from tests.pages import Page
 from tests.support import TINY, write_suite
 
 pytestmark = pytest.mark.xdist_group("runs")
 
 
-class Values(HTMLParser):
-    """Collects (data-cell, data-metric, data-value) of every element that has them."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.found: list[tuple[str, str, str]] = []
-
-    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
-        values = dict(attrs)
-        if values.keys() >= {"data-cell", "data-metric", "data-value"}:
-            self.found.append((values["data-cell"], values["data-metric"], values["data-value"]))  # type: ignore[arg-type]
-
-
 def test_the_page_shows_what_results_json_says(finished_tiny: FinishedRun) -> None:
     results = json.loads((finished_tiny.runs / "suites/tiny/results.json").read_text(encoding="utf-8"))
-    parser = Values()
-    parser.feed((finished_tiny.reports / "tiny" / "index.html").read_text(encoding="utf-8"))
+    found = Page((finished_tiny.reports / "tiny" / "index.html").read_text(encoding="utf-8")).values_of_cells()
     metrics = {cell["id"]: cell["metrics"] for cell in results["cells"]}
-    shown = {(cell, metric) for cell, metric, _ in parser.found}
-    assert shown == {(cell, metric) for cell, found in metrics.items() for metric in found}
-    for cell, metric, value in parser.found:
+    shown = {(cell, metric) for cell, metric, _ in found}
+    assert shown == {(cell, metric) for cell, values in metrics.items() for metric in values}
+    for cell, metric, value in found:
         assert json.loads(value) == metrics[cell][metric]["value"], (cell, metric)
 
 

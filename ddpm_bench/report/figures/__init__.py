@@ -1,4 +1,4 @@
-"""Figures of the report. Each module draws one; this one holds what they share: type, legends and clean SVG.
+"""Figures of the report. Each module draws one; this one holds what they share: type, legends and files.
 
 A figure is drawn by a function `draw(view, groups) -> Drawing | None`; None when there is nothing to show.
 """
@@ -20,6 +20,8 @@ from matplotlib.backends.backend_svg import FigureCanvasSVG
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.ticker import FuncFormatter, LogLocator, NullLocator
+
+from ddpm_bench.report.figures.svg import compact
 
 INK, FAINT = "#222222", "#8a8a8a"
 
@@ -137,35 +139,7 @@ def export(figure: Figure) -> tuple[str, bytes]:
     FigureCanvasSVG(figure).print_svg(svg, metadata={"Date": None})
     figure.set_layout_engine("none")
     FigureCanvasPdf(figure).print_pdf(pdf, metadata={"CreationDate": None, "Creator": None, "Producer": None})
-    return clean_svg(svg.getvalue()), pdf.getvalue()
-
-
-def clean_svg(text: str) -> str:
-    """SVG without prologue, metadata and comments, coordinates to a hundredth of a point, and no rule for `*`, which
-    would reach the page that the figure is placed in."""
-    text = text[text.index("<svg") :]
-    text = re.sub(r"<metadata>.*?</metadata>\s*", "", text, flags=re.DOTALL)
-    text = re.sub(r"<!--.*?-->\s*", "", text, flags=re.DOTALL)
-    text = re.sub(r"<defs>\s*<style.*?</style>\s*</defs>\s*", "", text, flags=re.DOTALL)
-    text = text.replace("<svg ", '<svg stroke-linejoin="round" stroke-linecap="butt" ', 1)
-
-    def shorten(found: re.Match[str]) -> str:
-        return re.sub(r"-?\d+\.\d{3,}", lambda number: f"{float(number[0]):.2f}".rstrip("0").rstrip("."), found[0])
-
-    text = re.sub(r'\b(?:d|x|y|width|height)="[^"]*"', shorten, text)
-    return re.sub(r"[ \t]+\n", "\n", text)
-
-
-def inline_svg(text: str, name: str, label: str) -> str:
-    """The SVG for a page: ids prefixed with the figure's name, no namespace declarations, labelled as an image.
-
-    label: escaped alternative text.
-    """
-    text = re.sub(r'\s+xmlns(:\w+)?="[^"]*"', "", text)
-    text = re.sub(r'\bid="', f'id="{name}-', text)
-    text = re.sub(r'(?:xlink:)?href="#', f'href="#{name}-', text)
-    text = text.replace("url(#", f"url(#{name}-")
-    return text.replace("<svg ", f'<svg role="img" aria-label="{label}" ', 1)
+    return compact(svg.getvalue()), pdf.getvalue()
 
 
 def style() -> Any:
