@@ -95,10 +95,22 @@ def _view(suite: str | None, runs: Path, reports: Path) -> ResultsView:
 
 
 def _build(views: list[ResultsView], reports: Path) -> list[Path]:
+    """The pages. One that came with its results and shows more than can be drawn here is kept, and that is said."""
     from ddpm_bench.report import build
+    from ddpm_bench.report.omitted import has_more
     from ddpm_bench.report.several import build_joint
 
-    paths = [build(view.runs, view.suite, reports, view.folder) for view in views]
+    paths = []
+    for view in views:
+        page = reports / view.suite / "index.html"
+        kept = view.folder == page.parent and has_more(page, view)
+        paths.append(build(view.runs, view.suite, reports, view.folder, keep_page=kept))
+        if kept:
+            print(
+                f"{page} is kept as it came: it was made where the suite was run, and has parts that results.json "
+                "does not hold. Tables and figures were written beside it.",
+                file=sys.stderr,
+            )
     return [*paths, build_joint(views, reports)] if len(views) > 1 else paths
 
 

@@ -2,8 +2,13 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 from ddpm_bench.report import words
 from ddpm_bench.report.source import ResultsView
+
+MARK = "omitted"
+"""The id of these sentences on a page."""
 
 
 def sentences(view: ResultsView) -> list[str]:
@@ -30,3 +35,8 @@ def sentences(view: ResultsView) -> list[str]:
     if gone:
         found.append(f"No {words.listed(gone)}: they were not in the store when this report was made.")
     return found
+
+
+def has_more(page: Path, view: ResultsView) -> bool:
+    """Whether a page that is there lacks nothing, and one made now would."""
+    return page.is_file() and f'id="{MARK}"' not in page.read_text(encoding="utf-8") and bool(sentences(view))

@@ -69,20 +69,22 @@ class Figures:
         return {name: index + 1 for index, name in enumerate(names)}
 
 
-def build(runs: Path, suite: str, out: Path, folder: Path | None = None) -> Path:
+def build(runs: Path, suite: str, out: Path, folder: Path | None = None, *, keep_page: bool = False) -> Path:
     """Writes out/<suite>/index.html, table.csv, .md, .tex and figures/; the path of the page.
 
-    folder: where results.json lies if not at the suite's place below `runs`. A function of the results and the store
-    alone: equal results give equal bytes. Raises UserError when the suite has no results.
+    folder: where results.json lies if not at the suite's place below `runs`. keep_page: index.html is not written. A
+    function of the results and the store alone: equal results give equal bytes. Raises UserError when the suite has no
+    results.
     """
     view = ResultsView(runs, suite, folder)
     with words.symbols(view.data["symbols"]):
         table = headline_table(view)
         write_tables(Path(out) / suite, table)
         figures = draw(view)
-        page = html.render("template.html", **content(view, table, figures))
+        page = "" if keep_page else html.render("template.html", **content(view, table, figures))
     write_figures(Path(out) / suite, figures.drawings)
-    html.write(Path(out) / suite / "index.html", page)
+    if page:
+        html.write(Path(out) / suite / "index.html", page)
     return Path(out) / suite / "index.html"
 
 

@@ -38,6 +38,25 @@ def test_shipped_results_render_without_a_run(call: Call, reports: Path) -> None
     }  # fmt: skip
 
 
+def test_a_page_that_came_with_its_results_is_kept_where_a_new_one_would_have_less(call: Call, reports: Path) -> None:
+    page = reports / "shipped" / "index.html"
+    page.write_text("a page with samples", encoding="utf-8")
+    answer = call("report", "shipped", "--reports", reports)
+    assert (answer.code, answer.out) == (0, f"{page}\n")
+    assert answer.errors == [
+        f"{page} is kept as it came: it was made where the suite was run, and has parts that results.json does not "
+        "hold. Tables and figures were written beside it."
+    ]
+    assert page.read_text(encoding="utf-8") == "a page with samples"
+    assert (page.parent / "table.csv").is_file()
+    page.unlink()
+    assert call("report", "shipped", "--reports", reports).err == ""
+    first = page.read_bytes()
+    page.write_bytes(first.replace(b"<main", b"<main data-old"))
+    assert call("report", "shipped", "--reports", reports).err == ""  # it lacks what a new one lacks
+    assert page.read_bytes() == first
+
+
 def test_fail_on_ends_with_code_1_after_the_report_is_written(call: Call, reports: Path) -> None:
     answer = call("report", "shipped", "--reports", reports, "--fail-on", "contradicted, failed")
     assert answer.code == 1
