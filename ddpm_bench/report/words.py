@@ -197,10 +197,11 @@ _LATEX |= {"†": r"$^\dagger$", "×": r"$\times$", "∞": r"$\infty$", "→": r
 
 def latex(text: str) -> str:
     """The text with every special character escaped and symbols set as mathematics."""
-    marked = re.sub(r"\bL_(\w+)", "\x01\\1\x02", text).replace("β̃", "\x03")
+    marked = re.sub(r"\bL_(\w+)", "\x01\\1\x02", text).replace("β̃", "\x03").replace("x₀", "\x04")
     escaped = "".join(_LATEX.get(character, character) for character in marked)
     escaped = re.sub("\x01(.*?)\x02", lambda found: rf"$L_{{\mathrm{{{found[1]}}}}}$", escaped)
-    return escaped.replace("\x03", r"$\tilde{\beta}$")
+    escaped = escaped.replace("\x03", r"$\tilde{\beta}$").replace("\x04", "$x_0$")
+    return re.sub(r"(?<!\\)\$(=?)\$", r"\1", escaped)  # neighbours are one formula
 
 
 def plain(item: Any) -> str:

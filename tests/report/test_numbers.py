@@ -7,6 +7,8 @@ import io
 import json
 import math
 import re
+import shutil
+import subprocess
 from pathlib import Path
 
 import numpy as np
@@ -173,7 +175,8 @@ def test_symbols_reach_each_medium():
     assert words.html("kd_efficientnet_lite0") == "kd_efficientnet_lite0"
     assert words.mathtext(text) == r"$\sigma^2$=$\tilde{\beta}$, $L_{\mathrm{simple}}$, $x_0$"
     assert words.mathtext("5 $") == r"5 \$"
-    assert words.latex(text + " 50 % a_b") == r"$\sigma$$^2$=$\tilde{\beta}$, $L_{\mathrm{simple}}$, x$_0$ 50 \% a\_b"
+    assert words.latex(text + " 50 % a_b") == r"$\sigma^2=\tilde{\beta}$, $L_{\mathrm{simple}}$, $x_0$ 50 \% a\_b"
+    assert words.latex("5 $β=2") == r"5 \$$\beta$=2"
     assert words.value("schedule", "cosine(s=0.01)") == "cosine (s=0.01)"
     assert words.value("prediction", "their/own") == "their/own"
 
@@ -265,3 +268,22 @@ def test_the_latex_table_is_well_formed(claimed: Example):
         assert not re.search(r"(?<!\\)[_^#%~]", bare)
         assert bare.isascii(), bare
     assert all(line.startswith("%") for line in lines[end + 1 :])
+
+
+@pytest.mark.slow
+def test_the_latex_table_compiles(claimed: Example, example: Example, tmp_path: Path):
+    """With nothing but booktabs, as its docstring says."""
+    if (
+        shutil.which("pdflatex") is None
+        or subprocess.run(["kpsewhich", "booktabs.sty"], capture_output=True).returncode
+    ):
+        pytest.skip("needs pdflatex and booktabs (Debian: texlive-latex-base, texlive-latex-recommended)")
+    tables = [(given.page.parent / "table.tex").read_text(encoding="utf-8") for given in (claimed, example)]
+    body = "\n\\newpage\n".join(tables)
+    text = f"\\documentclass{{article}}\n\\usepackage{{booktabs}}\n\\begin{{document}}\n{body}\n\\end{{document}}\n"
+    (tmp_path / "paper.tex").write_text(text, encoding="utf-8")
+    command = ["pdflatex", "-interaction=nonstopmode", "-halt-on-error", "paper.tex"]
+    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=120)
+    assert done.returncode == 0, done.stdout[-1500:]
+    assert "Missing character" not in done.stdout
+    assert (tmp_path / "paper.pdf").stat().st_size > 10_000
