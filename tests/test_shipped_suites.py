@@ -27,7 +27,7 @@ COUNTS = {
     "digits_learning_rate": (54, 54, 0),
     "digits_quickstart": (4, 2, 0),
     "digits_schedules": (30, 10, 0),
-    "digits_training_steps": (36, 36, 0),
+    "digits_training_steps": (54, 54, 0),
     "digits_variants": (56, 40, 40),
     "digits_weightings": (18, 16, 0),
     "gaussian_oracle": (4, 2, 0),

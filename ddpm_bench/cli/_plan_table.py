@@ -87,7 +87,8 @@ def _print_data(plan: Plan) -> None:
 
 
 def _print_reuse(plan: Plan) -> None:
-    """One line for each variant: of its seeds the first one stands for all."""
+    """One line for each variant, of trainings that go on and of those that begin: the first seed stands for all."""
+    from ddpm_bench.planning.cost import already_trained
     from ddpm_bench.planning.reuse import nearest_difference
 
     seen: set[str] = set()
@@ -97,16 +98,24 @@ def _print_reuse(plan: Plan) -> None:
         if key not in seen and not plan.store.has("train", key):
             missing.setdefault(cell.suite_cell.label, []).append(cell)
         seen.add(key)
-    lines = []
+    going_on, beginning = [], []
     for label, cells in missing.items():
-        difference = nearest_difference(plan.store, cells[0].train)
+        train = cells[0].train
+        who = f"  {label}" + (f" ({count(len(cells), 'seed')}, the first one shown)" if len(cells) > 1 else "")
+        start = already_trained(plan, train)
+        if start:
+            going_on.append(f"{who}: from step {start} to {train.spec['steps']}")
+            continue
+        difference = nearest_difference(plan.store, train)
         if difference:
             more = f" and {len(difference) - MAX_DIFFERENCES} more" if len(difference) > MAX_DIFFERENCES else ""
-            seeds = f" ({count(len(cells), 'seed')}, the first one shown)" if len(cells) > 1 else ""
-            lines.append(f"  {label}{seeds}: {'; '.join(difference[:MAX_DIFFERENCES])}{more}")
-    if lines:
-        print("not reused, since the nearest training differs in (there → here)")
-        print("\n".join(lines))
+            beginning.append(f"{who}: {'; '.join(difference[:MAX_DIFFERENCES])}{more}")
+    for heading, lines in (
+        ("shorter trainings that go on", going_on),
+        ("not reused, since the nearest training differs in (there → here)", beginning),
+    ):
+        if lines:
+            print("\n".join([heading, *lines]))
 
 
 def _print_cost(plan: Plan, console: Console) -> None:

@@ -88,7 +88,7 @@ def _add(total: Cost, plan: Plan, cell: CellPlan, task: Task, network: NetworkCo
     dims, chain = shape[0] * shape[1] * shape[2], cell.suite_cell.cell
     work = 0
     if task.stage == "train":
-        work = max(0, task.spec["steps"] - _already_trained(plan, task)) * chain.training.batch_size
+        work = max(0, task.spec["steps"] - already_trained(plan, task)) * chain.training.batch_size
         total.training_images += work
         total.flops += work * network.flops_step
         total.num_bytes += 2 * network.num_bytes
@@ -125,7 +125,7 @@ def _add(total: Cost, plan: Plan, cell: CellPlan, task: Task, network: NetworkCo
         total.seconds = None if speed is None else total.seconds + work / speed
 
 
-def _already_trained(plan: Plan, task: Task) -> int:
+def already_trained(plan: Plan, task: Task) -> int:
     """Steps of the longest shorter training that this one goes on from: planned, or left as a checkpoint."""
     planned = [
         train.spec["steps"]

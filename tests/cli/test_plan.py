@@ -102,18 +102,28 @@ class TestWithAFinishedRun:
         answer = call("plan", "tiny", "--runs", finished_tiny.runs)
         assert "4 cells, 2 trainings, 2 of them exist" in answer.out
 
-    def test_changed_fields_and_measured_time(self, call: Call, finished_tiny: FinishedRun) -> None:
+    def test_longer_trainings_and_measured_time(self, call: Call, finished_tiny: FinishedRun) -> None:
         answer = call("plan", finished_tiny.suite, "--runs", finished_tiny.runs, "--set", "training.steps=60")
         assert answer.code == 0
         assert (
-            "not reused, since the nearest training differs in (there → here)\n"
-            "  ε, σ²=β, cosine, L_simple: steps: 40 → 60\n"
-            "  x₀, σ²=β, cosine, L_simple: steps: 40 → 60\n"
+            "shorter trainings that go on\n"
+            "  ε, σ²=β, cosine, L_simple: from step 40 to 60\n"
+            "  x₀, σ²=β, cosine, L_simple: from step 40 to 60\n"
         ) in answer.out
+        assert "not reused" not in answer.out
         assert re.search(r"^time: about .* on one worker, as measured on this machine$", answer.out, re.MULTILINE)
         # 2 trainings go on from 40 to 60 steps of 16 images; 2 scores of 24 images at 10 steps, the first one twice,
         # 4 times 20 samples and as often the 16 images of a gallery
         assert "640 training images, 1,968 network calls" in " ".join(answer.out.split())
+
+    def test_changed_fields(self, call: Call, finished_tiny: FinishedRun) -> None:
+        answer = call("plan", finished_tiny.suite, "--runs", finished_tiny.runs, "--set", "training.learning_rate=0.5")
+        assert "that go on" not in answer.out
+        assert (
+            "not reused, since the nearest training differs in (there → here)\n"
+            "  ε, σ²=β, cosine, L_simple: options.learning_rate: 0.002 → 0.5\n"
+            "  x₀, σ²=β, cosine, L_simple: options.learning_rate: 0.002 → 0.5\n"
+        ) in answer.out
 
     def test_what_exists_of_a_cell(self, call: Call, finished_tiny: FinishedRun) -> None:
         answer = call("plan", finished_tiny.suite, "--runs", finished_tiny.runs, "--set", "evaluation.samples=130")
