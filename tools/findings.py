@@ -41,9 +41,13 @@ class Evidence:
         """Seeds of the suite."""
         return len({cell["seed"] for cell in self.cells})
 
+    def starting(self, start: str) -> list[dict[str, Any]]:
+        """The claims whose statements begin like this."""
+        return [claim for claim in self.claims if claim["statement"].startswith(start)]
+
     def claim(self, start: str) -> dict[str, Any]:
         """The one claim whose statement begins like this."""
-        found = [claim for claim in self.claims if claim["statement"].startswith(start)]
+        found = self.starting(start)
         if len(found) != 1:
             raise ValueError(f"{len(found)} claims of {self.data['suite']} begin with {start!r}, expected one")
         return found[0]
@@ -100,6 +104,13 @@ class Evidence:
         return "\n".join(lines)
 
 
+def falling(values: list[float]) -> str:
+    """Nothing, where each is less than the one before, as the text beside it says. Raises ValueError otherwise."""
+    if values != sorted(set(values), reverse=True):
+        raise ValueError(f"{values} do not fall, the text says so: rewrite it")
+    return ""
+
+
 def effect(claim: dict[str, Any]) -> str:
     """First side minus second side with its interval: −0.021 [−0.030, −0.012] bits/dim."""
     low, high = claim["interval"]
@@ -131,8 +142,7 @@ def render() -> str:
     environment = jinja2.Environment(
         undefined=jinja2.StrictUndefined, trim_blocks=True, lstrip_blocks=True, keep_trailing_newline=True
     )
-    environment.globals.update(evidence=evidence, effect=effect)
-    environment.tests.update(match_start=str.startswith)
+    environment.globals.update(evidence=evidence, effect=effect, falling=falling)
     environment.filters.update(signed=signed, p=p_value)
     return environment.from_string(TEMPLATE.read_text(encoding="utf-8")).render()
 

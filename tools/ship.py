@@ -18,7 +18,7 @@ from ddpm_bench.report.index import build_index, views
 
 ROOT = Path(__file__).resolve().parent.parent
 RUNS, REPORTS = ROOT / "runs", ROOT / "reports"
-MAX_BYTES = {"index.html": 2_500_000, "results.json": 1_500_000}
+MAX_BYTES = {"index.html": 1_500_000, "results.json": 1_500_000}
 """What is kept. A page of 208 cells with the data of its figures is the largest."""
 
 

@@ -13,7 +13,8 @@ import pandas as pd
 import pytest
 from PIL import Image
 
-from ddpm_bench.report.figures import curves, power, samples, timestep_kl
+from ddpm_bench.report import trainings
+from ddpm_bench.report.figures import power, samples, timestep_kl
 from ddpm_bench.report.figures.decomposition import axis_limit, column_axis
 from ddpm_bench.report.figures.encoding import DASHES, MOST_LINES_WITH_DASHES, PALETTE, encode
 from ddpm_bench.report.source import ResultsView
@@ -51,6 +52,18 @@ def test_lines_of_a_panel_are_told_apart(axes: dict[str, int], panels: int):
     shown = [title for row in encoding.rows for title in row if title is not None]
     assert sorted(shown) == sorted(encoding.panels)
     assert all(len(row) <= 4 for row in encoding.rows)
+
+
+def test_many_colours_become_fewer_with_dashes():
+    """Where no variance is shown by dashes: the last axis of few values. Few colours stay alone."""
+    encoding = encode(lines(prediction=3, steps=3))
+    assert list(encoding.panels) == [""]
+    assert [[label for label, _ in part] for part in encoding.keys] == [
+        ["prediction0", "prediction1", "prediction2"], ["steps0", "steps1", "steps2"],
+    ]  # fmt: skip
+    assert len({look.colour for look in encoding.looks}) == len({str(look.dash) for look in encoding.looks}) == 3
+    assert len({str(look.style()) for look in encoding.looks}) == 9
+    assert len({look.colour for look in encode(lines(prediction=3, steps=2)).looks}) == 6
 
 
 def test_panels_of_two_axes_are_a_table():
@@ -162,7 +175,7 @@ def test_the_data_of_the_kl_figure_are_means_over_seeds(example: Example):
 
 def test_shared_trainings_are_one_curve(example: Example):
     view = ResultsView(example.runs, example.suite)
-    found, missing = curves.trainings(view)
+    found, missing = trainings.trainings(view)
     keys = {cell["train_key"] for cell in view.cells if cell["artifacts"].get("train")}
     assert len(found) == len(keys) < sum(bool(cell["artifacts"]) for cell in view.cells)
     assert missing == 0
@@ -175,18 +188,36 @@ def test_curves_of_several_seeds_are_their_mean_with_an_interval():
     """Losses 1, 2 and 4 at one step: mean 7/3, half width 4.3027·√(7/3)/√3 (t at 97.5 %, 2 degrees of freedom)."""
     tables = [pd.DataFrame({"step": [10, 20], "loss": [loss, 1.0]}) for loss in (1.0, 2.0, 4.0)]
     seeds = [
-        curves.Training(axes={"loss": "simple"}, unit="L", seed=seed, table=table, divergence=None)
+        trainings.Training(axes={"loss": "simple"}, unit="L", seed=seed, table=table, divergence=None)
         for seed, table in enumerate(tables)
     ]
-    [mean] = curves.averaged(seeds)
+    [mean] = trainings.averaged(seeds)
     assert mean.num_seeds == 3
     assert mean.table["loss"].tolist() == pytest.approx([7 / 3, 1.0])
     assert mean.table["loss_error"].tolist() == pytest.approx(
         [4.302653 * math.sqrt(7 / 3) / math.sqrt(3), 0.0], rel=1e-6
     )
-    assert curves.averaged(seeds[:2]) == seeds[:2]
+    assert trainings.averaged(seeds[:2]) == seeds[:2]
     diverged = dataclasses.replace(seeds[0], divergence={"step": 20})
-    assert curves.averaged([diverged, *seeds[1:]]) == [diverged, *seeds[1:]]
+    assert trainings.averaged([diverged, *seeds[1:]]) == [diverged, *seeds[1:]]
+
+
+def test_a_longer_training_has_the_curves_of_the_shorter_ones():
+    """Places on one trajectory are one line, whatever order they come in; another seed or loss is another line."""
+
+    def training(steps: int, seed: int = 0, loss: str = "simple") -> trainings.Training:
+        table = pd.DataFrame({"step": range(0, steps + 1, 10), "loss": 1.0})
+        axes = {"loss": loss, "training.steps": str(steps)}
+        return trainings.Training(axes=axes, unit="L", seed=seed, table=table, divergence=None)
+
+    places = [training(20), training(40), training(10), training(30, seed=1), training(20, loss="vlb")]
+    found = trainings.longest(places)
+    assert [(item.axes, item.seed, item.table["step"].max()) for item in found] == [
+        ({"loss": "simple", "training.steps": ""}, 0, 40),
+        ({"loss": "simple", "training.steps": ""}, 1, 30),
+        ({"loss": "vlb", "training.steps": ""}, 0, 20),
+    ]
+    assert trainings.longest(found) == found
 
 
 def test_one_vacuous_bound_does_not_flatten_the_rest():

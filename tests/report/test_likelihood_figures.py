@@ -24,6 +24,7 @@ from ddpm_bench.report.figures import (
     variance_range,
 )
 from ddpm_bench.report.source import ResultsView
+from ddpm_bench.report.trainings import trainings
 from ddpm_bench.report.variants import Variant, variants
 from tests.make_results import Writer
 from tests.report.conftest import Example
@@ -334,7 +335,7 @@ def test_means_over_seeds_use_the_seeds_that_have_a_value():
 
 def test_many_trainings_are_drawn_in_panels(many: ResultsView):
     """40 trainings: no panel has more lines than can be told apart, and no two in one look alike."""
-    found, missing = curves.trainings(many)
+    found, missing = trainings(many)
     assert (len(found), missing) == (40, 0)
     encoding = curves.encoding_of(found, legal(many))
     units = list(dict.fromkeys(item.unit for item in found))

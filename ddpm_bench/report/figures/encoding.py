@@ -25,6 +25,8 @@ MOST_LINES = 12
 """Lines of a panel that can still be followed; where there are more, another axis becomes panels."""
 MOST_LINES_WITH_DASHES = 16
 """The same for lines of few colours, before the dashes become panels."""
+MOST_COLOURS = 6
+"""Colours from which on a second way to tell lines apart is easier to read."""
 MOST_COLUMNS = 4
 """Panels beside each other."""
 
@@ -78,7 +80,8 @@ def encode(
     inside: Sequence[str] = (),
     every: Sequence[dict[str, str]] = (),
 ) -> Encoding:
-    """Panels by the panel axes, dashes by the reverse variance, colours by the rest.
+    """Panels by the panel axes, dashes by the reverse variance (or, where it does not vary and the colours are many, by
+    the last axis of few values), colours by the rest.
 
     lines: the varied axes of each line with its labels, the same axes in each; an empty label says that the line does
     not depend on the axis. every: all lines of the report, of which a figure may show some: they fix the order of
@@ -102,6 +105,10 @@ def encode(
         panels_by.append(rest.pop())
     if dash_by and rest and largest() > MOST_LINES_WITH_DASHES:
         panels_by.append(dash_by.pop())
+    if not dash_by and len({label_of(line, rest) for line in lines}) > MOST_COLOURS:
+        few = [name for name in rest[1:] if 1 < len(levels[name]) <= len(DASHES)]
+        dash_by = few[-1:]
+        rest = [name for name in rest if name not in dash_by]
     panels: dict[str, list[int]] = {}
     for index, line in enumerate(lines):
         panels.setdefault(label_of(line, panels_by), []).append(index)
