@@ -17,7 +17,7 @@ from __future__ import annotations
 
 import dataclasses
 import math
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -25,26 +25,25 @@ import numpy as np
 
 from ddpm_bench import statistics
 from ddpm_bench.errors import count
+from ddpm_bench.matching import ACROSS, WITHIN, Cell, Pair, family_of, mixed_families, pairs_of
 from ddpm_bench.protocols import differences, no_claim
 from ddpm_bench.statistics import ALPHA, MIN_SEEDS
 
-Cell = Mapping[str, Any]
 PerImage = Callable[[Cell, str], "np.ndarray | None"]
 """(cell, metric) → the metric's values image by image, where the store has them."""
 
 VERDICTS = ("supported", "contradicted", "inconclusive", "untestable")
-ACROSS, WITHIN = "across trainings", "within a training"
 
 
 @dataclass(kw_only=True)
 class Evidence:
     """What the values say of a claim; the fields are those of its record in results.json.
 
-    kind: "better" or "equivalent"; family: ACROSS or WITHIN, None where cells are missing; reason: why it is untestable
-    or what would settle it; effect: mean over seeds of first side − second side, in `unit`; interval: of it, 95 % t;
-    p: of the decision (better: two-sided; equivalent: of being equivalent or of not being so, whichever is smaller);
+    kind: "better" or "equivalent"; family: ACROSS or WITHIN, None where cells are missing; reason: why it is
+    untestable, None where it is not; effect: mean over seeds of first side − second side, in `unit`; interval: of it,
+    95 % t; p: of the decision (better: two-sided; equivalent: of being equivalent or of not being so, the smaller one);
     p_holm: adjusted in its family of `family_size` testable claims; p_sign_flip: the same question to the sign-flip
-    test; contexts: their number; unmatched: of contexts that only one side has; differences: [{seed, value,
+    test; contexts: their number; unmatched: of contexts that one side or a seed lacks; differences: [{seed, value,
     image_interval}], the last one of a percentile bootstrap over images within that training; context_effects:
     [{context, effect, sign_differs}], where the context is {axis: label} of the axes that vary.
     """
@@ -67,20 +66,6 @@ class Evidence:
     higher_is_better: bool | None = None
     differences: list[dict[str, Any]] = dataclasses.field(default_factory=list)
     context_effects: list[dict[str, Any]] = dataclasses.field(default_factory=list)
-
-
-@dataclass(frozen=True)
-class Pair:
-    """The cells of both sides in one context and seed; mostly one on each side."""
-
-    context: tuple[tuple[str, str], ...]
-    seed: int
-    first: tuple[Cell, ...]
-    second: tuple[Cell, ...]
-
-    def both(self) -> Iterable[tuple[Cell, Cell]]:
-        """Every first with every second cell."""
-        return ((one, other) for one in self.first for other in self.second)
 
 
 def judge(
@@ -107,7 +92,7 @@ def _examine(
 ) -> Evidence:
     """Everything but the adjustment and the verdict; `reason` is set where the claim is untestable."""
     evidence = Evidence(kind="better" if claim["better"] else "equivalent")
-    pairs, evidence.unmatched = _pairs(claim, cells, varied)
+    pairs, evidence.unmatched = pairs_of(claim, cells, varied)
     evidence.contexts, evidence.num_seeds = len({pair.context for pair in pairs}), len({pair.seed for pair in pairs})
     metric = claim["metric"]
     evidence.reason = _incomparable(metric, pairs, varied)
@@ -115,7 +100,7 @@ def _examine(
         return evidence
     record = pairs[0].first[0]["metrics"][metric]
     evidence.unit, evidence.higher_is_better = record["unit"], record["higher_is_better"]
-    evidence.family = WITHIN if _shared(pairs) else ACROSS
+    evidence.family = family_of(pairs)
     values = _by_seed(pairs, metric)
     within = per_image if evidence.family == WITHIN else None
     evidence.differences = [
@@ -133,43 +118,10 @@ def _examine(
     return evidence
 
 
-def _sides(claim: Mapping[str, Any]) -> tuple[Mapping[str, Any], Mapping[str, Any]]:
-    first, second = (claim["better"], claim["than"]) if claim["better"] else claim["equivalent"]
-    return first, second
-
-
-def _pairs(claim: Mapping[str, Any], cells: Sequence[Cell], varied: Sequence[str]) -> tuple[list[Pair], int]:
-    """The pairs, and the number of contexts that only one side has. Illegal cells are no cells."""
-    rest = [axis for axis in varied if not any(_overlap(axis, spoken) for spoken in claim["axes"])]
-    by_id = {cell["id"]: cell for cell in cells}
-    places: dict[tuple[Any, int], tuple[list[Cell], list[Cell]]] = {}
-    for index, side in enumerate(_sides(claim)):
-        for cell_id in side["cells"]:
-            cell = by_id[cell_id]
-            if cell["status"] != "illegal":
-                context = tuple((axis, str(cell["axes"].get(axis, "—"))) for axis in rest)
-                places.setdefault((context, cell["seed"]), ([], []))[index].append(cell)
-    pairs = [
-        Pair(context, seed, tuple(first), tuple(second))
-        for (context, seed), (first, second) in places.items()
-        if first and second
-    ]
-    matched = {pair.context for pair in pairs}
-    # only what differs between the contexts is worth a name
-    named = [axis for i, axis in enumerate(rest) if len({context[i] for context in matched}) > 1]
-    kept = [dataclasses.replace(pair, context=tuple(i for i in pair.context if i[0] in named)) for pair in pairs]
-    return kept, len({context for context, _ in places} - matched)
-
-
-def _overlap(axis: str, spoken: str) -> bool:
-    """Whether two axes are one, or one a parameter of the other: loss and loss.weighting."""
-    return axis == spoken or axis.startswith(f"{spoken}.") or spoken.startswith(f"{axis}.")
-
-
 def _incomparable(metric: str, pairs: Sequence[Pair], varied: Sequence[str]) -> str | None:
     """Why the pairs are no fair comparison, or None."""
     if not pairs:
-        return "no cell of one side has a legal partner on the other that differs in nothing else"
+        return "no cell of one side has a legal partner on the other that differs in nothing else, in every seed"
     cells = list({cell["id"]: cell for pair in pairs for cell in (*pair.first, *pair.second)}.values())
     missing = [cell for cell in cells if cell["metrics"].get(metric, {}).get("value") is None]
     if missing:
@@ -179,12 +131,9 @@ def _incomparable(metric: str, pairs: Sequence[Pair], varied: Sequence[str]) -> 
     same = [one["id"] for one, other in both if _one_result(metric, one, other)]
     if same:
         return f"both sides are one and the same result in {len(same)} of {count(len(both), 'pair')} ({same[0]}, …)"
-    shared = sum(one["train_key"] == other["train_key"] for one, other in both)
-    if 0 < shared < len(both):
-        return (
-            f"the cells of {shared} of {len(both)} pairs share a training and the others do not: two claims, one for "
-            "each, with `where`"
-        )
+    mixed = mixed_families(pairs)
+    if mixed:
+        return mixed
     records = [(cell["id"], cell["metrics"][metric]["protocol"]) for cell in cells]
     for name, protocol in records:
         unequal = differences(records[0][1], protocol, varied)
@@ -203,10 +152,6 @@ def _one_result(metric: str, one: Cell, other: Cell) -> bool:
     name = "likelihood" if metric.startswith("bits_per_dim") else "samples"
     found = one["artifacts"].get(name)
     return bool(found) and found == other["artifacts"].get(name)
-
-
-def _shared(pairs: Sequence[Pair]) -> bool:
-    return all(one["train_key"] == other["train_key"] for pair in pairs for one, other in pair.both())
 
 
 def _difference(pair: Pair, metric: str) -> float:

@@ -10,7 +10,7 @@ from __future__ import annotations
 import dataclasses
 import math
 import types
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from functools import cache
 from typing import Any, Literal, TypeVar, Union, get_args, get_origin, get_type_hints
 
@@ -113,6 +113,8 @@ def _coerce_union(options: tuple[Any, ...], value: Any, path: str, report: Repor
     kinds = [option for option in options if option is not type(None)]
     if len(kinds) == 1:
         return coerce(kinds[0], value, path, report)
+    if all(option in _WORDS or get_origin(option) is Literal for option in kinds):
+        return _coerce_simple(kinds, value, path, report)
     problems: list[tuple[str, str]] = []
     for option in kinds:
         found: list[tuple[str, str]] = []
@@ -122,6 +124,20 @@ def _coerce_union(options: tuple[Any, ...], value: Any, path: str, report: Repor
         problems.append(found[0])
     texts = [text for where, text in problems]
     report(problems[0][0], texts[0] if len(set(texts)) == 1 else " or ".join(dict.fromkeys(texts)))
+    return Invalid
+
+
+def _coerce_simple(kinds: Sequence[Any], value: Any, path: str, report: Report) -> Any:
+    """One of several kinds of scalars and literals: the first that takes the value, or one message for all."""
+    for kind in kinds:
+        found = coerce(kind, value, path, lambda *_: None)
+        if found is not Invalid:
+            return found
+    known = [item for kind in kinds if get_origin(kind) is Literal for item in get_args(kind)]
+    expected = [*(_WORDS[kind] for kind in kinds if kind in _WORDS), *map(show, known)]
+    hint = suggestion(value, [str(item) for item in known]) if isinstance(value, str) else ""
+    hint = "" if hint.startswith("; known") else hint  # they are named before
+    report(path, f"expected {' or '.join(expected)}, got {describe(value)}{hint}")
     return Invalid
 
 

@@ -21,10 +21,22 @@ Protocol = Mapping[str, Any]
 
 
 def varied_axes(named: Sequence[str], cells: Sequence[Mapping[str, Any]]) -> list[str]:
-    """The axes in which cells differ: those the suite names, in its order, then any other; the seed is none of them."""
+    """The axes in which cells differ: those the suite names, in its order, then any other; the seed is none of them.
+
+    An entry whose parameters vary as axes of their own (loss.weighting, of one loss) is no axis beside them.
+    """
     names = dict.fromkeys([*named, *(name for cell in cells for name in cell["axes"])])
-    values = {name: {str(cell["axes"].get(name, "—")) for cell in cells} for name in names if name != "seed"}
-    return [name for name, found in values.items() if len(found) > 1]
+    columns = {name: [str(cell["axes"].get(name, "—")) for cell in cells] for name in names if name != "seed"}
+    several = {name: column for name, column in columns.items() if len(set(column)) > 1}
+    return [name for name in several if not _said_by_parameters(name, several)]
+
+
+def _said_by_parameters(name: str, columns: Mapping[str, Sequence[str]]) -> bool:
+    """Whether the labels of an axis are of one entry, and follow from those of its parameters."""
+    inside = [column for other, column in columns.items() if other.startswith(f"{name}.")]
+    entries = {label.partition("(")[0] for label in columns[name]}
+    together = set(zip(*inside, columns[name], strict=True))
+    return bool(inside) and len(entries) == 1 and len(together) == len(set(zip(*inside, strict=True)))
 
 
 def must_agree(protocol: Protocol, varied: Sequence[str] = ()) -> dict[str, Any]:

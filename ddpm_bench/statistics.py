@@ -16,7 +16,7 @@ import numpy as np
 ALPHA = 0.05
 """Level of the tests, and 1 − the level of the intervals."""
 MIN_SEEDS = 6
-"""Seeds that a decision needs: with fewer, no sign-flip test reaches 5 % (2^(1 − n) > 0.05 for n ≤ 5)."""
+"""Seeds that a decision needs: with fewer, no two-sided sign-flip test reaches 5 % (2^(1 − n) > 0.05 for n ≤ 5)."""
 POWER = 0.8
 """Chance of a decision that `seeds_to_decide` asks for."""
 MOST_SEEDS = 1000
@@ -63,7 +63,7 @@ def moments(differences: Sequence[float]) -> Moments:
 def t_half_width(differences: Sequence[float], level: float = 1 - ALPHA) -> float:
     """Half width of the t interval of the mean: t_{(1 + level)/2, n − 1} · s/√n.
 
-    Raises ValueError for fewer than two differences. Source: Student 1908, § 4 (the distribution of t).
+    Raises ValueError for fewer than two differences. Source: Student 1908, § 3 (the distribution of t).
     """
     from scipy.special import stdtrit
 
@@ -72,7 +72,7 @@ def t_half_width(differences: Sequence[float], level: float = 1 - ALPHA) -> floa
 
 
 def t_interval(differences: Sequence[float], level: float = 1 - ALPHA) -> tuple[float, float]:
-    """d̄ ± t_half_width. Source: Student 1908, § 4."""
+    """d̄ ± t_half_width. Source: Student 1908, § 3."""
     half, mean = t_half_width(differences, level), moments(differences).mean
     return mean - half, mean + half
 
@@ -159,9 +159,10 @@ def seeds_to_decide(differences: Sequence[float], alpha: float = ALPHA, margin: 
     """The smallest number of seeds, MIN_SEEDS or more, that decides with probability POWER if d̄ and s are the truth.
 
     alpha: the level that the p-value has to reach (of a family of m claims ALPHA/m, Holm's hardest step); margin: of an
-    equivalence. None where more than MOST_SEEDS would be needed. Power of the t test: P(|T'| > t_{1 − α/2, n − 1}), T'
-    noncentral t of n − 1 degrees of freedom and noncentrality |d̄|√n/s; of the two one-sided tests the lower bound
-    P(T'_low > t_{1 − α}) + P(T'_high < −t_{1 − α}) − 1. Source: Cohen 1988, § 12.2 (power of t tests).
+    equivalence. None where more than MOST_SEEDS would be needed. Power of the t test in the direction of d̄:
+    P(T' > t_{1 − α/2, n − 1}), T' noncentral t of n − 1 degrees of freedom and noncentrality |d̄|√n/s; of the two
+    one-sided tests the lower bound P(T'_low > t_{1 − α}) + P(T'_high < −t_{1 − α}) − 1. Source: Cohen 1988, § 12.2
+    (power of t tests).
     """
     found = moments(differences)
     for num in range(MIN_SEEDS, MOST_SEEDS + 1):
@@ -174,7 +175,7 @@ def _power(found: Moments, num: int, alpha: float, margin: float | None) -> floa
     from scipy.special import stdtrit
 
     if found.deviation == 0:
-        return float(found.mean != (margin or 0.0))
+        return float(abs(found.mean) != (margin or 0.0))
     root, degrees = math.sqrt(num) / found.deviation, num - 1
     away = abs(found.mean) - (margin or 0.0)
     critical = float(stdtrit(degrees, 1 - alpha / 2))

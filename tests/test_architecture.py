@@ -40,7 +40,7 @@ LAYERS = [
 ]  # fmt: skip
 # What reads results stands apart: files, numpy, pandas and json only. `running` and `cli` may use it.
 RESULTS = [
-    {"errors", "environment", "store", "log_snr", "protocols"}, {"collecting", "statistics"}, {"claims", "effects"},
+    {"errors", "environment", "store", "log_snr", "protocols"}, {"collecting", "statistics", "matching"}, {"claims", "effects"},
     {"records", "paired"},
     {"report", "tracking"},
 ]  # fmt: skip

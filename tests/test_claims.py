@@ -222,6 +222,23 @@ def test_illegal_cells_leave_their_contexts() -> None:
     assert verdict(cells, EPSILON, X_0)["reason"].startswith("no cell of one side has a legal partner")
 
 
+def test_every_seed_is_averaged_over_the_same_contexts() -> None:
+    """Cosine in three of eight seeds, where ε is far worse: counted, those seeds alone would hold another mean."""
+
+    def value(axes: dict[str, str], seed: int) -> float:
+        return better_epsilon(axes, seed) + 9 * (axes["prediction"] == "epsilon" and axes["schedule"] == "cosine")
+
+    cells = [cell for cell in make_cells(value) if cell["axes"]["schedule"] == "linear" or cell["seed"] < 3]
+    found = verdict(cells, EPSILON, X_0)
+    assert (found["verdict"], found["contexts"], found["unmatched"]) == ("supported", 2, 2)
+    assert found["effect"] == pytest.approx(-0.5, abs=0.1)
+    assert found == {**verdict(cells, EPSILON, X_0, schedule="linear"), "where": None, "unmatched": 2,
+                     "better": found["better"], "than": found["than"]}  # fmt: skip
+    # Where no context is there in every seed, nothing is fair.
+    apart = [cell for cell in cells if (cell["axes"]["schedule"] == "cosine") == (cell["seed"] < 3)]
+    assert verdict(apart, EPSILON, X_0)["reason"].startswith("no cell of one side has a legal partner")
+
+
 def test_unequal_protocols_are_no_claim() -> None:
     cells = make_cells(better_epsilon)
     cells[-1]["metrics"]["bits_per_dim"]["protocol"] = {**PROTOCOL, "images": 100}

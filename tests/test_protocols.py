@@ -13,6 +13,7 @@ import pytest
 import ddpm_bench as db
 from ddpm_bench.errors import UserError
 from ddpm_bench.protocols import differences, must_agree, no_claim, require_equal
+from ddpm_bench.protocols import varied_axes as cell_axes
 from ddpm_bench.report.source import ResultsView
 from ddpm_bench.report.variants import columns, variants, varied_axes
 from ddpm_bench.store import write_text
@@ -51,6 +52,19 @@ def test_all_else_must_agree(name: str, value: Any) -> None:
     before = QUALITY.get(name, "not said")
     assert differences(QUALITY, {**QUALITY, name: value}) == [f"{name}: {before} and {value}"]
     assert differences({**QUALITY, name: value}, QUALITY) == [f"{name}: {value} and {before}"]
+
+
+def test_an_entry_whose_parameters_vary_is_no_axis_beside_them() -> None:
+    def cells(*labels: tuple[str, str]) -> list[dict[str, Any]]:
+        return [{"axes": {"loss": loss, "loss.weighting": weighting}} for loss, weighting in labels]
+
+    named = ["loss.weighting", "loss"]
+    same = cells(("simple", "none"), ("simple(weighting=snr)", "snr"))
+    assert cell_axes(named, same) == ["loss.weighting"]
+    # another loss, or another parameter that is no axis, is said by the entry alone
+    assert cell_axes(named, [*same, *cells(("vlb", "none"))]) == named
+    assert cell_axes(named, [*same, *cells(("simple(power=2, weighting=snr)", "snr"))]) == named
+    assert cell_axes(["loss"], cells(("simple", "none"), ("vlb", "none"))) == ["loss"]
 
 
 def test_varied_axes_are_the_cells() -> None:

@@ -59,10 +59,10 @@ def test_its_levels_are_those_of_the_code() -> None:
     assert f"{100 - percent} % t interval" in WORDS
     assert f"fewer than {NUMBERS[statistics.MIN_SEEDS]} seeds" in WORDS
     assert 2 ** (1 - (statistics.MIN_SEEDS - 1)) > statistics.ALPHA >= 2 ** (1 - statistics.MIN_SEEDS)
-    assert f"with {NUMBERS[statistics.MIN_SEEDS - 1]}, no sign-flip test reaches {percent} %" in WORDS
+    assert f"with {NUMBERS[statistics.MIN_SEEDS - 1]}, no two-sided sign-flip test reaches {percent} %" in WORDS
     assert f"({round(100 * statistics.POWER)} % chance" in WORDS
 
 
 def test_its_claim_is_toml() -> None:
     (claim,) = tomllib.loads(re.findall(r"^```toml\n(.*?)^```$", TEXT, re.DOTALL | re.MULTILINE)[0])["claim"]
-    assert claim.keys() == {"statement", "source", "metric", "better", "than"}
+    assert claim.keys() == {"statement", "metric", "better", "than"}

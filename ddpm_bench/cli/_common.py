@@ -37,11 +37,16 @@ def suite_name(suite: str | None, runs: Path) -> str:
         if not found:
             raise UserError(f"nothing has been run under {runs}; start with `ddpm-bench run SUITE`")
         return found[-1].parent.name
-    if (runs / "suites" / suite / "plan.json").is_file():
-        return suite
-    if Path(suite).is_file():
-        return load(suite, runs, None, None, None).name
-    from ddpm_bench.records import read_plan
+    name = name_of(suite, runs)
+    if name == suite and not (runs / "suites" / suite / "plan.json").is_file():
+        from ddpm_bench.records import read_plan
 
-    read_plan(runs, suite)
-    return suite
+        read_plan(runs, suite)
+    return name
+
+
+def name_of(suite: str, runs: Path) -> str:
+    """The name of a suite that is given by it, or by its file."""
+    if (runs / "suites" / suite / "plan.json").is_file() or not Path(suite).is_file():
+        return suite
+    return load(suite, runs, None, None, None).name

@@ -83,12 +83,13 @@ def _kinds(text: str | None) -> list[str]:
 
 def _view(suite: str | None, runs: Path, reports: Path) -> ResultsView:
     """The results of a suite that was run here, brought up to date; else those that came with its report."""
-    from ddpm_bench.cli._common import suite_name
+    from ddpm_bench.cli._common import name_of, suite_name
     from ddpm_bench.records import update
     from ddpm_bench.report.source import ResultsView
 
-    if suite is not None and not (runs / "suites" / suite).is_dir() and (reports / suite / "results.json").is_file():
-        return ResultsView(runs, suite, reports / suite)
+    shipped = None if suite is None else name_of(suite, runs)
+    if shipped and not (runs / "suites" / shipped).is_dir() and (reports / shipped / "results.json").is_file():
+        return ResultsView(runs, shipped, reports / shipped)
     name = suite_name(suite, runs)
     update(runs, name)
     return ResultsView(runs, name)

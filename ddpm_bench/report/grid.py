@@ -76,11 +76,16 @@ def objectives(table: Table) -> Objectives | None:
         return None
     several = len(layout.contexts) > MAX_CONTEXTS
     shown, notes = layout.contexts[: 1 if several else None], dict[str, int]()
-    chosen = list(dict.fromkeys(column.metric for column in table.columns))[:MAX_METRICS]
+    measured = [
+        (index, column)
+        for index, column in enumerate(table.columns)
+        if any((it := row.entries[index]) and (it.published or it.summary.mean is not None) for row in table.rows)
+    ]
+    chosen = list(dict.fromkeys(column.metric for _, column in measured))[:MAX_METRICS]
     grids = [
         Grid(column=column, blocks=[layout.block(context, index, notes) for context in shown])
-        for index, column in enumerate(table.columns)
-        if column.metric in chosen and any(row.entries[index] for row in table.rows)
+        for index, column in measured
+        if column.metric in chosen
     ]
     rest = []
     if several:
@@ -103,7 +108,7 @@ class _Layout:
         self.contexts: list[Place] = []
         self.left_out = 0
         self.rows = {row.variant.key: row for row in table.rows if row.variant}
-        own = [name for name in ACROSS if name in table.axes]
+        own = [name for root in ACROSS for name in table.axes if name.partition(".")[0] == root]
         if DOWN not in table.axes or not own:
             return
         groups = [row.variant for row in self.rows.values() if row.variant]
@@ -146,7 +151,7 @@ class _Layout:
             return [(self.label(self.across_axes, place), [""]) for place in self.across]
         found: dict[str, list[str]] = {}
         for place in self.across:
-            loss = words.value(self.own[0], place[0])
+            loss = words.phrase(self.own[0], place[0])
             found.setdefault(loss, []).append(self.label(self.across_axes[1:], place[1:]))
         return list(found.items())
 

@@ -58,8 +58,10 @@ def _cell(view: ResultsView, cell: dict[str, Any], axes: list[str], several: boo
 
 
 def _configured(view: ResultsView, axis: str) -> str:
-    """The value of an axis that a suite does not vary: a dotted key of its configuration."""
-    return dict(configuration_rows(view)).get(axis, "—")
+    """The value of an axis that a suite does not vary: a dotted key of its configuration, in the table that has it."""
+    rows = dict(configuration_rows(view))
+    places = [f"{table}{axis}{end}" for table in ("", "diffusion.", "reverse.") for end in ("", ".name")]
+    return next((rows[place] for place in places if place in rows), "—")
 
 
 def _baselines(views: Sequence[ResultsView]) -> list[dict[str, Any]]:

@@ -66,10 +66,12 @@ def caption(shown: list[Landscape], seed: int, total: int) -> str:
     record, found = shown[0].record, shown[0].found
     kinds = " and ".join(dict.fromkeys("averaged" if item.record["null_averaged"] else "raw" for item in shown))
     count = len(found["steps"])
+    lasts = sorted({item.found["steps"][-1] for item in shown})
+    last = words.listed([str(step) for step in lasts])
     text = (
         f"Bits/dim on the {record['split']} split around the path of the {kinds} weights of "
         f"{'the training' if total == 1 else 'each training'}, seed {seed}: the plane through the mean of its {count} "
-        f"checkpoints (steps {found['steps'][0]} to {found['steps'][-1]}, evenly spread) along their first two "
+        f"checkpoints (steps {found['steps'][0]} to {last}, evenly spread) along their first two "
         "principal components, in units of the weights. Every point is measured on the same "
         f"{words.count(record['images'], 'image')} at {record['draws_per_image']} t each, with σ²=β̃ and unclipped "
         "x̂₀, as the validation curves are. "
@@ -86,7 +88,8 @@ def caption(shown: list[Landscape], seed: int, total: int) -> str:
     text += ": a share near that says nothing about the training. "
     text += (
         "Dots are checkpoints where they fall on the plane, in the colour of their own loss: the last one has "
-        f"{value_range(item.own[-1] for item in shown)} bits/dim, its place in the plane "
+        f"{value_range(item.own[-1] for item in shown)} bits/dim{_not_finite(item.own[-1] for item in shown)}, its "
+        "place in the plane "
         f"{value_range(item.projected[-1] for item in shown)}."
     )
     if any(not np.isfinite(item.grid).all() for item in shown):
@@ -132,6 +135,12 @@ def value_range(values: Iterable[float]) -> str:
 def _ends(values: Iterable[float]) -> tuple[float, float]:
     listed = [value for value in values if math.isfinite(value)] or [math.nan]
     return min(listed), max(listed)
+
+
+def _not_finite(values: Iterable[float]) -> str:
+    """Of how many it was left out of a range: " (1 not finite)", or nothing."""
+    number = sum(not math.isfinite(value) for value in values)
+    return f" ({number} not finite)" if number else ""
 
 
 def short(value: float) -> str:

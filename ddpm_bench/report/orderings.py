@@ -13,6 +13,8 @@ from ddpm_bench.report.timesteps import fixed_cells, log_sigma2_range
 
 TOLERANCE = 1e-9
 """Bits/dim: sums of float64 leave 1e-12."""
+CHAIN = ("variance", "schedule", "timesteps", "sampling_steps", "reverse.spacing")
+"""The axes that the variances of a chain depend on."""
 
 
 def sentences(view: ResultsView) -> list[str]:
@@ -43,7 +45,9 @@ def _fitted_is_smallest(view: ResultsView, split: str) -> str | None:
     ]
     if not excesses:
         return None
-    every = pd.concat(excesses)
+    every = pd.concat(excesses).dropna()
+    if every.empty:
+        return None
     name = " and ".join(dict.fromkeys(words.value("variance", cell["axes"]["variance"]) for cell in fitted))
     pairs = words.count(len(excesses), "pair")
     largest = _bits(float(every.max()))
@@ -100,7 +104,7 @@ def _equal_chains(view: ResultsView, fixed: set[str]) -> Iterator[list[dict[str,
     for cell in view.cells:
         if cell["id"] in fixed:
             axes = cell["axes"]
-            key = tuple(str(axes[name]) for name in ("variance", "schedule", "timesteps", "sampling_steps"))
+            key = tuple(str(axes.get(name, "")) for name in CHAIN)
             groups.setdefault(key, []).append(cell)
     yield from groups.values()
 

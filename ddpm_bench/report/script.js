@@ -10,11 +10,12 @@ for (const button of document.querySelectorAll("th button")) {
     head.setAttribute("aria-sort", descending ? "descending" : "ascending");
     const value = (row) => row.children[column].dataset.sort;
     const numeric = head.classList.contains("n");
+    const counts = (a, b) => numeric || !(isNaN(a) || isNaN(b));
     const body = table.tBodies[0];
     const rows = [...body.rows].sort((first, second) => {
       const a = value(first), b = value(second);
       if (a === "" || b === "") return (a === "") - (b === "");
-      const order = numeric ? Number(a) - Number(b) : a.localeCompare(b);
+      const order = counts(a, b) ? Number(a) - Number(b) : a.localeCompare(b);
       return descending ? -order : order;
     });
     body.append(...rows);

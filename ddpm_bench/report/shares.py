@@ -26,8 +26,10 @@ class Share:
     @property
     def text(self) -> str:
         """In per cent."""
-        found = f"{100 * self.mean:.0f} %"
-        return found if self.error is None else f"{found} ± {max(100 * self.error, 0.5):.0f} %"
+        if self.error is None:
+            return f"{100 * self.mean:.0f} %"
+        decimals = 0 if 100 * self.error >= 1 else 1
+        return f"{100 * self.mean:.{decimals}f} % ± {100 * self.error:.{decimals}f} %"
 
     @property
     def side(self) -> int:

@@ -22,11 +22,13 @@ class ResultsView:
     """The results of one suite below `runs`, read without torch.
 
     data: results.json as it stands; paths in it are relative to `runs`. folder: where it lies if not at the suite's
-    place. Raises UserError when the suite has no results or they are of another schema.
+    place; views: the suites it is made of. Raises UserError when the suite has no results, or they are of another
+    schema.
     """
 
     def __init__(self, runs: Path, suite: str, folder: Path | None = None):
         self.runs, self.suite = Path(runs), suite
+        self.views: list[ResultsView] = [self]
         self.folder = folder or self.runs / "suites" / suite
         path = self.folder / "results.json"
         if not path.is_file():

@@ -20,7 +20,7 @@ from ddpm_bench.report.variants import (
     Variant,
     best,
     columns,
-    metric_names,
+    headline_names,
     standard_error,
     variants,
     varied_axes,
@@ -202,9 +202,8 @@ def make_table(view: ResultsView, names: Sequence[str]) -> Table:
 
 
 def headline_table(view: ResultsView) -> Table:
-    """The table of the metrics that stand for themselves: no parts of bits/dim, no companions."""
-    names = metric_names(view)
-    return make_table(view, [name for name in names if not words.is_companion(name, names)])
+    """The table of the metrics that stand for themselves."""
+    return make_table(view, headline_names(view))
 
 
 def _mark(column: Column, summary: Summary, ceiling: float | None) -> str:

@@ -193,6 +193,12 @@ def metric_names(view: ResultsView) -> list[str]:
     return list(dict.fromkeys(name for cell in view.cells for name in cell.get("metrics", {})))
 
 
+def headline_names(view: ResultsView) -> list[str]:
+    """The metrics that stand for themselves in some suite of the view: no parts of bits/dim, no companions."""
+    parts = [metric_names(part) for part in view.views]
+    return list(dict.fromkeys(name for names in parts for name in names if not words.is_companion(name, names)))
+
+
 def metrics_with_table(view: ResultsView, table: str) -> list[str]:
     """The metrics that leave a table of this name beside their values, other references and numbers left out."""
     found = dict.fromkeys(

@@ -79,16 +79,15 @@ def decimals(claim: Claim) -> int:
 
 
 def found(claim: Claim) -> tuple[str, str, str] | None:
-    """("bits/dim", "better by 0.12", "(95 % interval 0.05 to 0.19)"), or the difference where equality is claimed."""
+    """("bits/dim", "better by 0.12", "(95 % interval 0.05 to 0.19)"): of the first side."""
     if claim["effect"] is None:
         return None
     value, ends, places = advantage(claim, claim["effect"]), interval(claim), decimals(claim)
+    size = f"{'better' if value >= 0 else 'worse'} by {words.number(abs(value), places)}"
     if claim["kind"] == "equivalent":
-        size = f"differs by {words.number(value, places)}"
-    else:
-        size = f"{'better' if value >= 0 else 'worse'} by {words.number(abs(value), places)}"
-        if value < 0 and ends:
-            ends = -ends[1], -ends[0]
+        size += " for the first"
+    if value < 0 and ends:
+        ends = -ends[1], -ends[0]
     tail = [f"95 % interval {words.number(ends[0], places)} to {words.number(ends[1], places)}"] if ends else []
     tail += [f"margin ±{claim['margin']:g}"] if claim["margin"] else []
     return quantity(claim), size, f"({'; '.join(tail)})" if tail else ""
@@ -130,9 +129,8 @@ def _remarks(claim: Claim) -> list[str]:
         )
     if claim.get("unmatched"):
         one = claim["unmatched"] == 1
-        remarks.append(
-            f"{words.count(claim['unmatched'], 'context')} that only one side has {'is' if one else 'are'} left out."
-        )
+        contexts = words.count(claim["unmatched"], "context")
+        remarks.append(f"{contexts} that one side or a seed lacks {'is' if one else 'are'} left out.")
     if claim["reason"]:
         text = claim["reason"].replace(claim["metric"], words.metric(claim["metric"]))
         remarks.append(f"{text[0].upper()}{text[1:].removesuffix('.')}.")

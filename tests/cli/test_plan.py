@@ -190,6 +190,42 @@ def test_holm_and_the_sign_flip_test(call: Call, tmp_path: Path) -> None:
     ]
 
 
+def test_an_equivalence_can_have_half_the_sign_flip_p(call: Call, tmp_path: Path) -> None:
+    """2^(−6) = 0.016, twice: 0.031. A third claim that is no equivalence brings 0.047, which is enough too."""
+    same = """
+[[claim]]
+statement = "{} equal"
+metric = "bits_per_dim"
+equivalent = [{{ variance = "beta" }}, {{ variance = "beta_tilde" }}]
+margin = {}
+"""
+    two = same.format("nearly", 0.1) + same.format("quite", 0.01)
+    six = ("--set", "matrix.seed=[0,1,2,3,4,5]")
+    assert "sign-flip" not in call("plan", write_suite(tmp_path, TINY + two), *six).out
+    within = CLAIM[CLAIM.index("[[claim]]", 10) :]
+    assert "sign-flip" not in call("plan", write_suite(tmp_path, TINY + two + within), *six).out
+    three = two + same.format("very", 0.001) + within
+    assert "p is 0.016 at least, times 4 claims within a training (Holm) 0.062" in " ".join(
+        call("plan", write_suite(tmp_path, TINY + three), *six).out.split()
+    )
+
+
+def test_claims_without_a_family_are_said_before(call: Call, tmp_path: Path) -> None:
+    """Weightings of ε make one training, of x₀ two: a claim over both has no family."""
+    text = TINY.replace("[matrix]", '[matrix]\nloss = ["simple", { name = "simple", weighting = "snr" }]')
+    claim = """
+[[claim]]
+statement = "SNR weighting helps"
+metric = "bits_per_dim"
+better = { loss = { name = "simple", weighting = "snr" } }
+than = { loss = { name = "simple", weighting = "none" } }
+"""
+    answer = call("plan", write_suite(tmp_path, text + claim), "--set", "matrix.seed=[0,1,2,3,4,5]")
+    assert '"SNR weighting helps" will be untestable: the cells of 12 of 24 pairs share a training' in " ".join(
+        answer.out.split()
+    )
+
+
 def test_seeds_of_a_variant_are_one_line_of_what_is_not_reused(finished_tiny: FinishedRun, call: Call) -> None:
     answer = call("plan", finished_tiny.suite, "--runs", finished_tiny.runs, "--set", "training.learning_rate=0.1",
                   "--set", "matrix.seed=[0,1,2]")  # fmt: skip

@@ -11,6 +11,7 @@ import pytest
 from tests.cli.conftest import Call
 from tests.conftest import FinishedRun
 from tests.make_results import Writer
+from tests.support import TINY
 
 
 @pytest.fixture(scope="module")
@@ -55,6 +56,17 @@ def test_a_page_that_came_with_its_results_is_kept_where_a_new_one_would_have_le
     page.write_bytes(first.replace(b"<main", b"<main data-old"))
     assert call("report", "shipped", "--reports", reports).err == ""  # it lacks what a new one lacks
     assert page.read_bytes() == first
+
+
+def test_shipped_results_are_found_by_the_file_of_their_suite(call: Call, reports: Path, tmp_path: Path) -> None:
+    file = tmp_path / "their.toml"
+    file.write_text(TINY.replace('name = "tiny"', 'name = "shipped"'), encoding="utf-8")
+    answer = call("report", file, "--runs", tmp_path / "none", "--reports", reports)
+    assert (answer.code, answer.out) == (0, f"{reports / 'shipped' / 'index.html'}\n")
+    file.write_text(TINY, encoding="utf-8")
+    other = call("report", file, "--runs", tmp_path / "none", "--reports", reports)
+    assert other.code == 2
+    assert "tiny" in other.err
 
 
 def test_fail_on_ends_with_code_1_after_the_report_is_written(call: Call, reports: Path) -> None:

@@ -6,6 +6,7 @@ import dataclasses
 import io
 import itertools
 import math
+import re
 from pathlib import Path
 
 import numpy as np
@@ -17,6 +18,7 @@ from ddpm_bench.report import trainings
 from ddpm_bench.report.figures import power, samples, timestep_kl
 from ddpm_bench.report.figures.decomposition import axis_limit, column_axis
 from ddpm_bench.report.figures.encoding import DASHES, MOST_LINES_WITH_DASHES, PALETTE, encode
+from ddpm_bench.report.figures.lines import Quantity, draw_lines
 from ddpm_bench.report.source import ResultsView
 from ddpm_bench.report.variants import variants
 from tests.make_results import Writer
@@ -52,6 +54,15 @@ def test_lines_of_a_panel_are_told_apart(axes: dict[str, int], panels: int):
     shown = [title for row in encoding.rows for title in row if title is not None]
     assert sorted(shown) == sorted(encoding.panels)
     assert all(len(row) <= 4 for row in encoding.rows)
+
+
+def test_one_point_is_seen():
+    """A line of one point has no length: it has a marker."""
+    encoding = encode([{"schedule": "linear"}])
+    shown = [draw_lines(encoding, [Quantity(label="y", lines=[pd.Series({1: 2.0} | more)])], "t")[0]
+             for more in ({}, {2: 3.0})]  # fmt: skip
+    marker = re.compile(r"<use [^>]*fill:#0173b2")
+    assert [len(marker.findall(svg)) for svg in shown] == [1, 0]
 
 
 def test_many_colours_become_fewer_with_dashes():

@@ -75,7 +75,7 @@ def test_what_the_caption_says(view: ResultsView) -> None:
         assert f"{half} ({item.label})" in drawing.caption
         mantissa, exponent = f"{table['kl'].iloc[-1]:.1e}".split("e")
         assert f"{mantissa}e−{int(exponent[1:])} ({item.label})" in drawing.caption
-        assert f"{item.label}: KL from {table['kl'].iloc[0]:.3g}" in drawing.alternative
+        assert f"{item.label}: KL from {table['kl'].iloc[0]:.3f} to " in drawing.alternative
     assert "360 images of the test split" in drawing.caption
     assert "bits/dim, below 0.001" in drawing.caption
     assert forward.MAX_PRIOR_BITS == MAX_PRIOR_BITS  # the page and the plan warn from the same L_T on

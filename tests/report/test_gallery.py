@@ -109,10 +109,11 @@ def test_shares_are_means_over_seeds(example: Example) -> None:
         error = cells[0]["gallery"]["nearest"][space][kind]["stderr"]
         if len(values) > 1:
             error = student.ppf(0.975, len(values) - 1) * np.std(values, ddof=1) / math.sqrt(len(values))
-        percent, plus_minus = re.fullmatch(r"(\d+) % ± (\d+) %", text).groups()
-        # Half a per cent, the last digit; an error below that is printed as 1 %, or as 0 % where it is half of it.
-        assert abs(int(percent) - 100 * np.mean(values)) <= 0.5 + 1e-9
-        assert abs(int(plus_minus) - 100 * error) <= 1.0
+        percent, plus_minus = re.fullmatch(r"([\d.]+) % ± ([\d.]+) %", text).groups()
+        unit = 10.0 ** -len(percent.partition(".")[2])  # half of the last digit
+        assert unit == (1.0 if 100 * error >= 1 else 0.1)
+        assert abs(float(percent) - 100 * np.mean(values)) <= 0.5 * unit + 1e-9
+        assert abs(float(plus_minus) - 100 * error) <= 0.5 * unit + 1e-9
     counts = {len([cell for cell in group.cells if cell["gallery"]]) for group in groups.values()}
     assert counts >= {1, 2}  # variants with one seed left are among them
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import math
 import re
@@ -105,6 +106,27 @@ def test_a_weighting_is_part_of_the_objective(tmp_path: Path) -> None:
     found = grid_of(tmp_path, cells)
     assert found is not None
     assert [head for head, _ in found.heads] == ["L_simple", "L_simple (weighting=snr)"]
+
+
+def test_an_axis_below_the_loss_is_an_objective(tmp_path: Path) -> None:
+    """loss.weighting in the matrix: the loss itself says nothing more."""
+    cells = [
+        cell({"prediction": prediction, "loss": loss, "loss.weighting": weighting, "variance": "beta"}, float(index))
+        for index, (prediction, (loss, weighting)) in enumerate(itertools.product(
+            ("epsilon", "x0"), (("simple", "none"), ("simple(weighting=snr)", "snr"))
+        ))
+    ]  # fmt: skip
+    found = grid_of(tmp_path, cells)
+    assert values(found) == {"ε": [0.0, 1.0], "x₀": [2.0, 3.0]}
+    assert [head for head, _ in found.heads] == ["weighting none", "snr"]
+
+
+def test_a_metric_that_nothing_has_a_value_of_has_no_grid(tmp_path: Path) -> None:
+    cells = four()
+    for item in cells:
+        item["metrics"] = {"first": {**item["metrics"][KD], "value": None}, **item["metrics"]}
+    found = grid_of(tmp_path, cells)
+    assert [grid.column.metric for grid in found.grids] == [KD]
 
 
 def test_entries_are_those_of_the_results_table(example: Example) -> None:

@@ -136,6 +136,19 @@ def test_what_is_not_finite_is_said(tmp_path: Path) -> None:
     assert figure.caption.endswith("Grey: not finite.")
 
 
+def test_no_finite_loss_at_all_is_no_landscape(tmp_path: Path) -> None:
+    made = example(tmp_path, 4, 1)
+    files = sorted(tmp_path.rglob("landscape.json"))
+    assert len(files) == len(made) > 1
+    for index, file in enumerate(files):
+        found = json.loads(file.read_text(encoding="utf-8"))
+        found["bits_per_dim"] = [None] * len(found["bits_per_dim"])
+        file.write_text(json.dumps(found), encoding="utf-8")
+        figure = drawn(tmp_path)
+        left = len(files) - index - 1
+        assert (figure.data.training.nunique() if figure else 0) == left
+
+
 def test_the_page_and_its_files(tmp_path: Path) -> None:
     example(tmp_path)
     first = build(tmp_path, "digits_ablation", tmp_path / "out").read_text(encoding="utf-8")

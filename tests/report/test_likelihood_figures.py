@@ -313,6 +313,17 @@ def test_an_ordering_that_does_not_hold_is_said_to_fail(tmp_path: Path):
     assert "(20 pairs), by up to 2.5e−01 bits/dim" in fitted
 
 
+def test_chains_of_other_spacing_are_other_chains(tmp_path: Path):
+    """Variances of a shorter chain depend on which t it keeps: their costs are not compared."""
+    folder = Writer(tmp_path, 30, 2, matrix="steps").write()
+    data = json.loads((folder / "results.json").read_text(encoding="utf-8"))
+    for cell in data["cells"]:
+        cell["axes"]["reverse.spacing"] = ("linspace", "trailing")[cell["seed"]]
+    (folder / "results.json").write_text(json.dumps(data), encoding="utf-8")
+    sentences = orderings.sentences(ResultsView(tmp_path, "digits_steps"))
+    assert not any("variance cost" in sentence for sentence in sentences)
+
+
 def test_a_fit_on_other_images_promises_nothing(tmp_path: Path):
     folder = Writer(tmp_path, 30, 2, matrix="steps").write()
     text = (folder / "results.json").read_text(encoding="utf-8")

@@ -17,6 +17,7 @@ from ddpm_bench.report.offending import offending
 from ddpm_bench.report.several import build_joint, joint_name
 from ddpm_bench.report.source import ResultsView
 from ddpm_bench.report.table import headline_table
+from ddpm_bench.report.variants import metric_names
 from tests.make_results import Writer
 from tests.pages import Page
 from tests.report.conftest import Example
@@ -74,6 +75,26 @@ def test_another_protocol_or_other_data_have_columns_of_their_own(pair):
     assert labels[:2] == ["uniform code, one", "per-pixel histogram, one"]
     columns = {row.label: [index for index, entry in enumerate(row.entries) if entry] for row in table.baselines}
     assert (columns["uniform code, one"], columns["uniform code, two"]) == ([0], [1])
+
+
+def test_a_metric_that_stands_for_itself_in_one_suite_has_its_column(pair):
+    """Beside the distance to both references that to the test split is a companion; alone it is the distance."""
+    first, second = pair
+    name = next(name for name in metric_names(first) if f"{name}_test" in metric_names(first))
+    for cell in second.cells:
+        cell["metrics"].pop(name, None)
+    assert f"{name}_test" not in [column.metric for column in headline_table(first).columns]
+    table = headline_table(JointView(pair))
+    assert {name, f"{name}_test"} <= {column.metric for column in table.columns}
+
+
+def test_an_axis_below_an_entry_is_found_in_the_configuration(pair):
+    first, second = pair
+    for cell in second.cells:
+        cell["axes"]["loss.weighting"] = "snr" if cell["axes"]["loss"] == "simple" else "none"
+    first.data["configuration"]["diffusion"]["loss"] = {"name": "simple", "weighting": {"name": "p2"}}
+    table = headline_table(JointView(pair))
+    assert {row.variant.axes["loss.weighting"] for row in table.rows if row.variant.axes["suite"] == "one"} == {"p2"}
 
 
 def test_what_only_one_suite_varies_is_an_axis_of_both(pair):

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import json
 import math
 import re
 import statistics
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -14,6 +16,7 @@ from ddpm_bench.report.figures import effects as effects_figure
 from ddpm_bench.report.source import ResultsView
 from ddpm_bench.report.variants import variants
 from ddpm_bench.report.verdicts import counts, found, p_value, verdicts
+from tests.make_results import Writer
 from tests.pages import Page
 from tests.report.conftest import Example
 
@@ -91,7 +94,7 @@ def test_chips_differ_in_form_not_only_in_colour(claimed: Example):
         ({"metric": "kid", "unit": "MMD²"}, ("KID [MMD²]", "better by 0.50", "(95 % interval 0.30 to 0.70)")),
         ({"interval": None}, ("bits/dim", "better by 0.5000", "")),
         ({"kind": "equivalent", "margin": 0.05, "effect": 0.0002, "interval": [-0.02, 0.0204]},
-         ("bits/dim", "differs by −0.0002", "(95 % interval −0.0204 to 0.0200; margin ±0.05)")),
+         ("bits/dim", "worse by 0.0002 for the first", "(95 % interval −0.0200 to 0.0204; margin ±0.05)")),
         ({"effect": None, "interval": None}, None),
     ],
 )  # fmt: skip
@@ -112,7 +115,7 @@ def test_evidence_and_remarks():
     inconclusive = MADE | {"verdict": "inconclusive", "seeds_needed": 14, "context_effects": contexts, "unmatched": 1}
     assert verdicts([inconclusive])[0].remarks == (
         "The sign differs in 1 of 2 contexts: L_vlb (worse by 0.10).",
-        "1 context that only one side has is left out.",
+        "1 context that one side or a seed lacks is left out.",
         "With this effect and this spread, 14 seeds would settle it with 80 % probability.",
     )
     assert "not even 1,000 seeds" in verdicts([inconclusive | {"seeds_needed": None}])[0].remarks[-1]
@@ -129,6 +132,19 @@ def test_one_training_shows_the_interval_over_its_images():
 
 def test_small_p_values_are_bounds():
     assert [p_value(p) for p in (0.0, 9.9e-5, 1e-4, 0.0312, 1.0)] == ["< 0.0001", "< 0.0001", "0.0001", "0.031", "1"]
+
+
+def test_levels_that_are_not_compared_are_named(tmp_path: Path):
+    """A variance beside the matrix, of one loss: in no combination with all values."""
+    folder = Writer(tmp_path, 16, 2).write()
+    data = json.loads((folder / "results.json").read_text(encoding="utf-8"))
+    done = [cell for cell in data["cells"] if cell["status"] == "done"]
+    extra = [cell | {"id": cell["id"] + "-x", "axes": cell["axes"] | {"variance": "optimal"}} for cell in done[:1]]
+    Writer(tmp_path, 16, 2).write(cells=[*data["cells"], *extra], claims=[])
+    view = ResultsView(tmp_path, "digits_ablation")
+    drawing = effects_figure.draw(view, variants(view))
+    assert "in which all compared values exist" in drawing.caption
+    assert "Not compared, for want of such combinations: σ²=optimal." in drawing.caption
 
 
 def test_the_forest_plot_holds_the_seeds_and_points_to_better(claimed: Example):

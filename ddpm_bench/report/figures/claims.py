@@ -90,7 +90,9 @@ def _draw(numbered: list[tuple[int, Claim]]) -> tuple[str, bytes]:
         handles: list[Any] = [
             Line2D([], [], ls="none", ms=6, label=verdict, **MARKS[verdict]) for verdict in ORDER if verdict in given
         ]
-        extra: list[Any] = [Line2D([], [], ls="none", marker="o", ms=2.6, color=FAINT, label="a seed")]
+        extra: list[Any] = []
+        if any(len(claim["differences"]) > 1 for _, claim in numbered):
+            extra.append(Line2D([], [], ls="none", marker="o", ms=2.6, color=FAINT, label="a seed"))
         if any(claim["margin"] for _, claim in numbered):
             extra.append(Patch(facecolor="#e3ebf2", label="margin of equivalence"))
         legend(figure, handles, extra)

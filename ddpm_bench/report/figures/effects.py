@@ -54,7 +54,7 @@ def _wide(values: list[float]) -> bool:
 def _caption(found: list[Effect], varied: list[str], shown: list[str], wide: list[str]) -> str:
     seeds = max(len(item.seeds) for item in found)
     text = "What changes when one axis takes another value and every other axis is held fixed: difference to the "
-    text += "axis's first value, averaged over the combinations of the other axes in which all of its values exist. "
+    text += "axis's first value, averaged over the combinations of the other axes in which all compared values exist. "
     text += "Exploratory: not corrected for the number of comparisons"
     if seeds > 1:
         text += "; bars are 95 % t intervals over seeds, small dots the seeds. Filled: the interval excludes 0."
@@ -62,7 +62,11 @@ def _caption(found: list[Effect], varied: list[str], shown: list[str], wide: lis
         text += ", and of one seed, which says nothing about another training."
     missing = [words.axis(name) for name in varied if name not in {item.axis for item in found}]
     if missing:
-        text += f" No row for {', '.join(missing)}: no combination of the other axes has all of its values."
+        text += f" No row for {', '.join(missing)}: no combination of the other axes has two of its values."
+    apart = {item.axis: item.left_out for item in found if item.left_out}
+    if apart:
+        listed = [words.phrase(axis, level) for axis, levels in apart.items() for level in levels]
+        text += f" Not compared, for want of such combinations: {', '.join(listed)}."
     if any(0 < item.share < 1 for item in found) or {item.share for item in found} == {0.0, 1.0}:
         text += " Differences of reverse-process axes are of one training where cells share it."
     left_out = [words.metric(name) for name in shown if name not in {item.metric for item in found}]

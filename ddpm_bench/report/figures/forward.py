@@ -105,9 +105,9 @@ def draw(view: ResultsView, groups: list[Variant]) -> Drawing | None:
         name="forward",
         title="Forward process",
         caption=_caption(found),
-        alternative=f"Falling lines of {words.count(len(found), 'schedule')} in 3 panels; "
+        alternative=f"Lines of {words.count(len(found), 'schedule')} in 3 panels; "
         + "; ".join(
-            f"{item.label}: KL from {item.table['kl'].iloc[0]:.3g} to {item.prior:.2g} bits/dim" for item in found
+            f"{item.label}: KL from {bits(item.table['kl'].iloc[0])} to {bits(item.prior)} bits/dim" for item in found
         )
         + ".",
         data=pd.DataFrame(data).rename_axis("t").reset_index(),
@@ -128,7 +128,7 @@ def _caption(found: list[Forward]) -> str:
     never = [item.label for item in found if item.half is None]
     text += f"ᾱ falls to ½ at t = {each(half, len(found) == 1)}" if half else "ᾱ never falls to ½"
     text += f", never with {words.listed(never)}. " if half and never else ". "
-    ends = {item.label: words.number(item.prior, 3) for item in found}
+    ends = {item.label: bits(item.prior) for item in found}
     text += f"At t = T the KL is L_T: {each(ends, len(found) == 1)} bits/dim"
     above = {item.label: item for item in found if item.prior > MAX_PRIOR_BITS}
     if not above:
@@ -138,6 +138,12 @@ def _caption(found: list[Forward]) -> str:
         f"{text}. That{who} is above {MAX_PRIOR_BITS:g}: x_T is not N(0, I), so that samples start elsewhere than "
         "training ended, and the bound pays for it whatever the network learns."
     )
+
+
+def bits(value: float) -> str:
+    """Three decimals; near the threshold as many as show two digits, so that no rounding crosses it."""
+    near = MAX_PRIOR_BITS / 2 <= value < 10 * MAX_PRIOR_BITS
+    return words.number(value, 5 if near else 3)
 
 
 def each(values: dict[str, str], alone: bool = False) -> str:

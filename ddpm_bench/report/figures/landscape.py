@@ -35,11 +35,12 @@ OUTSIDE = "#d4d4d4"
 
 
 def draw(view: ResultsView, groups: list[Variant]) -> Drawing | None:
-    """A panel for each training that has a landscape, up to MAX_SHOWN; None without any."""
+    """A panel for each training that has a landscape with a loss that is finite, up to MAX_SHOWN; None without any."""
     places = places_of(view, groups)
-    if not places:
-        return None
     shown = [load(view, place, cells) for place, cells in list(places.items())[:MAX_SHOWN]]
+    shown = [item for item in shown if np.isfinite(item.own).any()]
+    if not shown:
+        return None
     levels = levels_of(shown)
     svg, pdf = _draw(shown, levels)
     seed = next(iter(places.values()))[0]["seed"]

@@ -94,10 +94,10 @@ def _panel(axes: Any, encoding: Encoding, chosen: list[int], item: Quantity) -> 
         line = item.lines[index].dropna()
         line = line[line > 0] if item.log else line
         look = encoding.looks[index].style()
-        if item.points:
-            look |= {"marker": look.get("marker", "o"), "markersize": 3.2, "markevery": 1}
         apart = line[line.index == item.dot_at] if item.dot_at is not None else line[:0]
         joined = line.drop(apart.index)
+        if item.points or len(joined) == 1:  # one point has no line
+            look |= {"marker": look.get("marker", "o"), "markersize": 3.2, "markevery": 1}
         axes.plot(joined.index, joined, **look)
         axes.plot(apart.index, apart, "o", markersize=3.5, color=look["color"])
         if item.errors is not None:

@@ -61,7 +61,8 @@ def draw_over(view: ResultsView, groups: list[Variant], steps: Steps) -> Drawing
     data = _data(found, drawn)
     kinds = {item.kind for _, points in found.values() for line in points.values() for item in line.values()}
     caption = f"Each metric over the number of {steps.what}; {steps.sharing}. "
-    caption += "Bars: " + ("95 % t interval over seeds." if "t" in kinds else "standard error within one training.")
+    caption += "Bars: " + ("95 % t interval over seeds" if "t" in kinds else "standard error within one training")
+    caption += ", of a single one its standard error." if {"t", "stderr"} <= kinds else "."
     if any(column.rank_deficient for column, _ in found.values()):
         caption += " A rank-deficient Fréchet distance supports no ranking."
     counts = sorted(set(data["steps"]))

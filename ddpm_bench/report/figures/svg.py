@@ -109,7 +109,7 @@ def _without_bare_groups(text: str) -> str:
             bare.append(part == "<g>")
             if bare[-1]:
                 continue
-        elif part == "</g>" and bare.pop():
+        elif part == "<g/>" or (part == "</g>" and bare.pop()):
             continue
         result.append(part)
     return "".join(result)
