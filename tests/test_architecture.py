@@ -40,8 +40,8 @@ LAYERS = [
 ]  # fmt: skip
 # What reads results stands apart: files, numpy, pandas and json only. `running` and `cli` may use it.
 RESULTS = [
-    {"errors", "environment", "store", "log_snr", "protocols"}, {"collecting", "statistics", "matching"}, {"claims", "effects"},
-    {"records", "paired"},
+    {"errors", "environment", "store", "log_snr", "protocols"}, {"collecting", "statistics", "matching"},
+    {"claims", "effects"}, {"records", "paired"},
     {"report", "tracking"},
 ]  # fmt: skip
 

@@ -21,6 +21,7 @@ AXES = {
     "sampler": "sampler",
     "sampling_steps": "sampling steps",
     "timesteps": "T",
+    "training.steps": "training steps",
 }
 
 _symbols: ContextVar[dict[str, dict[str, str]]] = ContextVar("symbols")
@@ -67,8 +68,8 @@ _SUFFIX = re.compile(r"_(train|validation|test|subset_std|std|infinity|confidenc
 
 
 def axis(name: str) -> str:
-    """The heading of an axis."""
-    return AXES.get(name, name.replace("_", " "))
+    """The heading of an axis; of a key that is not known here its last part."""
+    return AXES.get(name, name.rpartition(".")[2].replace("_", " "))
 
 
 def value(axis_name: str, label: Any) -> str:

@@ -8,11 +8,15 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
-from matplotlib.ticker import LogLocator, MaxNLocator
+from matplotlib.ticker import FixedLocator, LogLocator, MaxNLocator
 
 from ddpm_bench.report import words
 from ddpm_bench.report.figures import FAINT, export, legend, log_axis, new_figure, style
 from ddpm_bench.report.figures.encoding import Encoding
+
+
+FEW = 6
+"""Places on a logarithmic axis that are named one by one."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -131,7 +135,8 @@ def _scale_x(axes: Any, quantities: Sequence[Quantity], log_x: bool, limits: tup
     if log_x:
         axes.set_xscale("log")
         log_axis(axes.xaxis, max(float(x.min()), 1e-9), max(float(x.max()), 2 * float(x.min())))
-        axes.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5), numticks=20))
+        few = 2 <= len(np.unique(x)) <= FEW
+        axes.xaxis.set_major_locator(FixedLocator(np.unique(x)) if few else LogLocator(subs=(1, 2, 5), numticks=20))
     else:
         axes.xaxis.set_major_locator(MaxNLocator(nbins=6))
     if limits is not None:
