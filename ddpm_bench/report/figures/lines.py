@@ -14,7 +14,6 @@ from ddpm_bench.report import words
 from ddpm_bench.report.figures import FAINT, export, legend, log_axis, new_figure, style
 from ddpm_bench.report.figures.encoding import Encoding
 
-
 FEW = 6
 """Places on a logarithmic axis that are named one by one."""
 
