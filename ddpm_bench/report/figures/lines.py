@@ -135,7 +135,9 @@ def _scale_x(axes: Any, quantities: Sequence[Quantity], log_x: bool, limits: tup
         axes.set_xscale("log")
         log_axis(axes.xaxis, max(float(x.min()), 1e-9), max(float(x.max()), 2 * float(x.min())))
         few = 2 <= len(np.unique(x)) <= FEW
-        axes.xaxis.set_major_locator(FixedLocator(np.unique(x)) if few else LogLocator(subs=(1, 2, 5), numticks=20))
+        axes.xaxis.set_major_locator(
+            FixedLocator(np.unique(x).tolist()) if few else LogLocator(subs=(1, 2, 5), numticks=20)
+        )
     else:
         axes.xaxis.set_major_locator(MaxNLocator(nbins=6))
     if limits is not None:
