@@ -30,6 +30,8 @@ ORDER = (
     "quality",
     "nearest",
     "gallery",
+    "forward",
+    "landscape",
 )
 
 
