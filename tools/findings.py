@@ -81,6 +81,10 @@ class Evidence:
         digits = words.digits([half], [mean])
         return f"{mean:.{digits}f} ± {half:.{digits}f}"
 
+    def landscapes(self, name: str) -> list[float]:
+        """A number of every loss landscape."""
+        return [cell["landscape"][name] for cell in self.cells if cell["landscape"]]
+
     def baseline(self, name: str, metric: str) -> float:
         """A baseline's value."""
         found = [item["value"] for item in self.data["baselines"] if (item["name"], item["metric"]) == (name, metric)]
