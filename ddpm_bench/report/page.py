@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import re
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from types import ModuleType
+from types import MappingProxyType, ModuleType
 
 from ddpm_bench.report import grid, html, illegal, omitted, orderings, verdicts, words
 from ddpm_bench.report.export import to_csv, to_latex, to_markdown
@@ -42,6 +44,8 @@ FIGURES: tuple[ModuleType, ...] = (
 """In the order of the page, those between the results table and the cells."""
 LAST: tuple[ModuleType, ...] = (forward, noised, landscape)
 """Those after the samples."""
+UNSAFE = r"[^\w.=+-]+"
+"""What the name of a file is without."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -58,6 +62,21 @@ class Figures:
     def drawings(self) -> list[Drawing]:
         """Those that are files too."""
         return [*([self.verdicts] if self.verdicts else []), *self.middle, *self.last]
+
+    @property
+    def pictures(self) -> dict[str, bytes]:
+        """Rows of images, as PNG by the names of their files: samples/CELL.png."""
+        found: list[tuple[str, str, bytes | None]] = []
+        if self.samples:
+            found += [("samples", strip.cell, strip.png) for strip in self.samples.strips]
+        for figure in self.gallery.figures if self.gallery else []:
+            for row in figure.rows:
+                several = len(row.pictures) > 1
+                for index, picture in enumerate(row.pictures):
+                    end = f"-{picture.heading or index + 1}" if several else ""
+                    found.append((figure.name, row.cell + end, picture.png))
+        found += [(drawing.name, strip.label, strip.png) for drawing in self.drawings for strip in drawing.strips]
+        return {f"{kind}/{re.sub(UNSAFE, '_', name)}.png": png for kind, name, png in found if png}
 
     @property
     def numbers(self) -> dict[str, int]:
@@ -82,7 +101,7 @@ def build(runs: Path, suite: str, out: Path, folder: Path | None = None, *, keep
         write_tables(Path(out) / suite, table)
         figures = draw(view)
         page = "" if keep_page else html.render("template.html", **content(view, table, figures))
-    write_figures(Path(out) / suite, figures.drawings)
+    write_figures(Path(out) / suite, figures.drawings, figures.pictures)
     if page:
         html.write(Path(out) / suite / "index.html", page)
     return Path(out) / suite / "index.html"
@@ -95,8 +114,12 @@ def write_tables(folder: Path, table: Table) -> None:
     html.write(folder / "table.tex", to_latex(table))
 
 
-def write_figures(folder: Path, drawings: list[Drawing]) -> None:
-    """figures/ with each as SVG and PDF."""
+def write_figures(folder: Path, drawings: list[Drawing], pictures: Mapping[str, bytes] = MappingProxyType({})) -> None:
+    """figures/ with each as SVG and PDF, and pictures as PNG."""
+    for name, png in pictures.items():
+        place = folder / "figures" / name
+        place.parent.mkdir(parents=True, exist_ok=True)
+        place.write_bytes(png)
     for drawing in drawings:
         html.write(folder / "figures" / f"{drawing.name}.svg", drawing.svg)
         (folder / "figures" / f"{drawing.name}.pdf").write_bytes(drawing.pdf)

@@ -119,9 +119,26 @@ def test_figures_have_alternative_text_captions_and_data(example: Example):
     tags = [tag for tag, _, _ in page.elements]
     assert tags.count("figcaption") == tags.count("figure") == len(FIGURES) + 1 + 3  # samples and the gallery
     assert sum("download" in found for _, found, _ in page.elements) == len(FIGURES)
-    assert {path.name for path in (example.page.parent / "figures").iterdir()} == {
+    files = [path for path in (example.page.parent / "figures").rglob("*") if path.is_file()]
+    assert {path.name for path in files if path.suffix != ".png"} == {
         f"{name}.{kind}" for name in FIGURES for kind in ("svg", "pdf")
     }
+
+
+def test_every_picture_of_the_page_is_a_file(example: Example):
+    shown = [
+        base64.b64decode(found["src"].partition(",")[2])
+        for tag, found, _ in Page(example.html).elements
+        if tag == "img"
+    ]
+    folder = example.page.parent / "figures"
+    files = {str(path.relative_to(folder)): path.read_bytes() for path in folder.rglob("*.png")}
+    assert len(files) == len(shown) > 20
+    assert set(files.values()) == set(shown)
+    done = next(cell["id"] for cell in example.data["cells"] if cell["artifacts"].get("samples"))
+    assert f"samples/{done}.png" in files
+    assert {name.partition("/")[0] for name in files} == {"samples", "progressive", "interpolation", "nearest", "noised"}
+    assert all(re.fullmatch(r"\w+/[\w.=+-]+\.png", name) for name in files)
 
 
 def test_every_variant_with_samples_has_its_row_of_images(example: Example):
