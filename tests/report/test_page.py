@@ -137,7 +137,8 @@ def test_every_picture_of_the_page_is_a_file(example: Example):
     assert set(files.values()) == set(shown)
     done = next(cell["id"] for cell in example.data["cells"] if cell["artifacts"].get("samples"))
     assert f"samples/{done}.png" in files
-    assert {name.partition("/")[0] for name in files} == {"samples", "progressive", "interpolation", "nearest", "noised"}
+    kinds = {"samples", "progressive", "interpolation", "nearest", "noised"}
+    assert {name.partition("/")[0] for name in files} == kinds
     assert all(re.fullmatch(r"\w+/[\w.=+-]+\.png", name) for name in files)
 
 
