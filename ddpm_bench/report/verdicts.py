@@ -85,12 +85,20 @@ def found(claim: Claim) -> tuple[str, str, str] | None:
     value, ends, places = advantage(claim, claim["effect"]), interval(claim), decimals(claim)
     size = f"{'better' if value >= 0 else 'worse'} by {words.number(abs(value), places)}"
     if claim["kind"] == "equivalent":
-        size += " for the first"
+        size += f" for {_first_side(claim)}"
     if value < 0 and ends:
         ends = -ends[1], -ends[0]
     tail = [f"95 % interval {words.number(ends[0], places)} to {words.number(ends[1], places)}"] if ends else []
     tail += [f"margin ±{claim['margin']:g}"] if claim["margin"] else []
     return quantity(claim), size, f"({'; '.join(tail)})" if tail else ""
+
+
+def _first_side(claim: Claim) -> str:
+    """What an equivalence names first: ε, σ²=β."""
+    selector = claim["equivalent"][0]["selector"]
+    if all(isinstance(value, str) for value in selector.values()):
+        return ", ".join(words.phrase(axis, value) for axis, value in selector.items())
+    return "the first side"
 
 
 def _evidence(claim: Claim) -> list[tuple[str, str]]:
