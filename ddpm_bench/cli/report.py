@@ -82,14 +82,17 @@ def _kinds(text: str | None) -> list[str]:
 
 
 def _view(suite: str | None, runs: Path, reports: Path) -> ResultsView:
-    """The results of a suite that was run here, brought up to date; else those that came with its report."""
+    """The results of a suite that was run here, brought up to date; else those that were copied here as they are, below
+    runs/ or with their report."""
     from ddpm_bench.cli._common import name_of, suite_name
     from ddpm_bench.records import update
     from ddpm_bench.report.source import ResultsView
 
-    shipped = None if suite is None else name_of(suite, runs)
-    if shipped and not (runs / "suites" / shipped).is_dir() and (reports / shipped / "results.json").is_file():
-        return ResultsView(runs, shipped, reports / shipped)
+    given = None if suite is None else name_of(suite, runs)
+    if given and not (runs / "suites" / given / "plan.json").is_file():
+        for folder in (runs / "suites" / given, reports / given):
+            if (folder / "results.json").is_file():
+                return ResultsView(runs, given, folder)
     name = suite_name(suite, runs)
     update(runs, name)
     return ResultsView(runs, name)

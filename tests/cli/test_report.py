@@ -69,6 +69,14 @@ def test_shipped_results_are_found_by_the_file_of_their_suite(call: Call, report
     assert "tiny" in other.err
 
 
+def test_results_that_were_copied_below_runs_come_before_those_of_a_report(
+    call: Call, evidence: Path, reports: Path
+) -> None:
+    answer = call("report", "shipped", "--runs", evidence.parents[2], "--reports", reports)
+    assert (answer.code, answer.err) == (0, "")
+    assert 'id="samples"' in (reports / "shipped" / "index.html").read_text(encoding="utf-8")  # with their store
+
+
 def test_fail_on_ends_with_code_1_after_the_report_is_written(call: Call, reports: Path) -> None:
     answer = call("report", "shipped", "--reports", reports, "--fail-on", "contradicted, failed")
     assert answer.code == 1
