@@ -19,8 +19,8 @@ from ddpm_bench.store import Artifact
 if TYPE_CHECKING:
     import numpy as np
 
-    from ddpm_bench.records import ResultCell
-
+Cell = tuple[Path, Mapping[str, Any]]
+"""(runs, the cell's record in results.json)."""
 QUANTILE = 1.959963984540054
 """97.5 % quantile of the standard normal distribution: intervals are means over many images."""
 
@@ -49,7 +49,7 @@ class PairedDifference:
         return self.value - half, self.value + half
 
 
-def paired_difference(first: ResultCell, second: ResultCell, split: str = "test") -> PairedDifference:
+def paired_difference(first: Cell, second: Cell, split: str = "test") -> PairedDifference:
     """The difference of the bits/dim of two cells, image by image.
 
     Raises UserError when one has no likelihood of the split, or they were not evaluated on the same images under the
@@ -57,24 +57,27 @@ def paired_difference(first: ResultCell, second: ResultCell, split: str = "test"
     """
     import numpy as np
 
-    bounds = [_bound(cell, split) for cell in (first, second)]
-    chains = [(cell.axes["timesteps"], bound["timesteps"]) for cell, bound in zip((first, second), bounds, strict=True)]
+    bounds = [_bound(runs, cell, split) for runs, cell in (first, second)]
+    cells = [cell for _, cell in (first, second)]
+    one, other = (cell["id"] for cell in cells)
+    chains = [(cell["axes"]["timesteps"], bound["timesteps"]) for cell, bound in zip(cells, bounds, strict=True)]
     if not np.array_equal(bounds[0]["indices"], bounds[1]["indices"]):
-        raise UserError(f"cells {first.id} and {second.id} were evaluated on different images of the {split} split")
-    require_equal(f"bits/dim ({split})", [(first.id, bounds[0]["protocol"]), (second.id, bounds[1]["protocol"])])
+        raise UserError(f"cells {one} and {other} were evaluated on different images of the {split} split")
+    require_equal(f"bits/dim ({split})", [(one, bounds[0]["protocol"]), (other, bounds[1]["protocol"])])
     difference = bounds[0]["per_image"].sum(1) - bounds[1]["per_image"].sum(1)
     contrast = bounds[0]["noise"] - bounds[1]["noise"]
     count = len(difference)
     if count < 2:
-        raise UserError(f"the {split} split of cells {first.id} and {second.id} has one image: no error can be given")
+        raise UserError(f"the {split} split of cells {one} and {other} has one image: no error can be given")
     noise = float(np.sqrt((contrast**2).sum())) / count
+    same_noise = cells[0]["seed"] == cells[1]["seed"] and chains[0] == chains[1] and math.isfinite(noise)
     return PairedDifference(
-        first=first.id,
-        second=second.id,
+        first=one,
+        second=other,
         split=split,
         value=float(difference.mean()),
         stderr=float(difference.std(ddof=1)) / math.sqrt(count),
-        stderr_noise=noise if first.seed == second.seed and chains[0] == chains[1] and math.isfinite(noise) else None,
+        stderr_noise=noise if same_noise else None,
         num_images=count,
     )
 
@@ -91,13 +94,13 @@ def per_image(runs: Path, cell: Mapping[str, Any], metric: str) -> np.ndarray | 
     return total
 
 
-def _bound(cell: ResultCell, split: str) -> dict[str, Any]:
+def _bound(runs: Path, cell: Mapping[str, Any], split: str) -> dict[str, Any]:
     import numpy as np
 
-    place = (cell.artifacts.get("likelihood") or {}).get(split)
+    place = (cell["artifacts"].get("likelihood") or {}).get(split)
     if place is None:
-        raise UserError(f"cell {cell.id} has no likelihood of the {split} split (status {cell.status})")
-    artifact = Artifact(cell.runs / place)
+        raise UserError(f"cell {cell['id']} has no likelihood of the {split} split (status {cell['status']})")
+    artifact = Artifact(runs / place)
     arrays = {name: np.load(artifact.path / f"{name}.npy") for name in ("indices", "per_image", "noise")}
     estimates = json.loads((artifact.path / "estimates.json").read_text(encoding="utf-8"))
     protocol = {**estimates[""]["protocol"], "data": artifact.manifest["inputs"]["data"][1]}

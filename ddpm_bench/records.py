@@ -202,7 +202,7 @@ class ResultCell:
         """This cell's bits/dim minus another's, image by image, with its standard errors."""
         from ddpm_bench.paired import paired_difference
 
-        return paired_difference(self, other, split)
+        return paired_difference((self.runs, self.record), (other.runs, other.record), split)
 
     def log(self) -> list[dict[str, Any]]:
         """The events of the cell's training."""
