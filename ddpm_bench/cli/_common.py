@@ -21,7 +21,9 @@ def load(suite: str, runs: Path, overrides: list[str] | None, only: list[str] | 
     if not path.is_file() and not suite.endswith(".toml"):
         known = runs / "suites" / suite / "plan.json"
         if not known.is_file():
-            raise UserError(f'no suite file "{suite}", and no suite of that name under {runs}')
+            files = [file for file in (Path(f"{suite}.toml"), Path("suites") / f"{suite}.toml") if file.is_file()]
+            hint = f"; did you mean {files[0]}?" if files else ""
+            raise UserError(f'no suite file "{suite}", and no suite of that name under {runs}{hint}')
         plan = read_plan(runs, suite)
         path, name = Path(plan["path"]), name or plan["suite"]
         overrides = [*(item for item in plan["overrides"] if not item.startswith("--only")), *(overrides or [])]

@@ -148,7 +148,7 @@ def _time(cost: Cost) -> str:
     minutes, seconds = divmod(round(cost.seconds), 60)
     hours, minutes = divmod(minutes, 60)
     parts = [f"{hours} h"] * bool(hours) + [f"{minutes} min"] * bool(hours or minutes) + [f"{seconds} s"] * (not hours)
-    return f"time: about {' '.join(parts)} on one worker, as measured on this machine"
+    return f"time: about {' '.join(parts)} of network calls on one worker, as measured on this machine"
 
 
 def _size(num_bytes: int) -> str:

@@ -36,10 +36,12 @@ def _print(view: ResultsView, table: Table, console: Console) -> None:
     console.print(view.data["title"], style="bold", markup=False)
     for some in _groups(table, console.width):
         console.print(_grid(table, some))
-    if "stderr" in table.kinds:
-        console.print(f"± standard error {table.over} (one seed)", style="dim")
-    if "t" in table.kinds:
+    several = "t" in table.kinds
+    if several:
         console.print(f"± {T_INTERVAL}", style="dim")
+    if "stderr" in table.kinds:
+        mark, of = ("se", "of one seed, or of a baseline") if several else ("±", "one seed")
+        console.print(f"{mark} standard error {table.over} ({of})", style="dim")
     if table.vacuous:
         console.print("* a vacuous bound: longer than the uniform code", style="dim")
     for (status, reason), names in _troubles(table).items():
@@ -53,10 +55,11 @@ def _headings(table: Table) -> list[str]:
     return [f"{column.title} {column.arrow}" for column in table.columns]
 
 
-def _shown(entry: Entry | None) -> str:
+def _shown(entry: Entry | None, table: Table) -> str:
     if entry is None:
         return ""
     text = f"{entry.text} ± {entry.error_text}" if entry.error_text else entry.text
+    text += " se" if entry.summary.kind == "stderr" and "t" in table.kinds else ""
     return text + ("*" if entry.mark else "")
 
 
@@ -68,7 +71,7 @@ def _groups(table: Table, width: int) -> list[list[int]]:
     groups: list[list[int]] = [[]]
     left = width - taken
     for index, heading in enumerate(headings):
-        texts = [*heading.split(), *(_shown(row.entries[index]) for row in rows)]
+        texts = [*heading.split(), *(_shown(row.entries[index], table) for row in rows)]
         needed = max(map(cell_len, texts)) + BORDERS
         if needed > left and groups[-1]:
             groups.append([])
@@ -91,7 +94,7 @@ def _grid(table: Table, indices: list[int]) -> Grid:
         grid.add_column(headings[index], justify="right")
 
     def add(row: Row, style: str | None) -> None:
-        values = [_shown(row.entries[index]) for index in indices]
+        values = [_shown(row.entries[index], table) for index in indices]
         grid.add_row(row.label, *([row.seeds] if seeds else []), *values, style=style)
 
     for row in table.rows:

@@ -79,7 +79,7 @@ def _lines(table: Table) -> tuple[list[str], list[tuple[list[str], list[bool]]]]
         bold = [False] * len(cells)
         for entry, published in zip(row.entries, table.with_published, strict=True):
             text = "" if entry is None else entry.text + (f" ± {entry.error_text}" if entry.error_text else "")
-            if entry and entry.summary.kind == "stderr" and row.variant:
+            if entry and entry.summary.kind == "stderr":
                 text += " (se)"
             cells.append(text + (f" ({entry.mark})" if entry and entry.mark else ""))
             bold.append(bool(entry and entry.bold))
@@ -88,6 +88,18 @@ def _lines(table: Table) -> tuple[list[str], list[tuple[list[str], list[bool]]]]
                 bold.append(False)
         lines.append(([*cells, note(row)], [*bold, False]))
     return head, lines
+
+
+def _remarks(table: Table) -> list[str]:
+    """What ± and bold mean."""
+    found = []
+    if "t" in table.kinds:
+        found.append(f"± {T_INTERVAL}")
+    if "stderr" in table.kinds:
+        found.append(f"(se): ± standard error {table.over} of one training")
+    if table.any_bold:
+        found.append("bold: no variant is significantly better (95 % t interval of the differences at equal seed)")
+    return [*found, f"† {UNCHECKED}"] if _shows_unchecked(table) else found
 
 
 def _heading(column: Column) -> str:
@@ -109,8 +121,8 @@ def to_markdown(table: Table) -> str:
     numeric = _numeric(table)
     rule = ["---"] * (len(head) - numeric - 1) + ["---:"] * numeric + ["---"]
     body = [line([f"**{cell}**" if bold else cell for cell, bold in zip(*row, strict=True)]) for row in lines]
-    footnote = ["", f"† {UNCHECKED}"] if _shows_unchecked(table) else []
-    return "\n".join([line(head), line(rule), *body, *footnote]) + "\n"
+    remarks = _remarks(table)
+    return "\n".join([line(head), line(rule), *body, *(["", "; ".join(remarks)] if remarks else [])]) + "\n"
 
 
 def to_latex(table: Table) -> str:
@@ -127,5 +139,6 @@ def to_latex(table: Table) -> str:
         texts = [rf"\textbf{{\boldmath {text}}}" if mark else text for text, mark in zip(texts, bold[:-1], strict=True)]
         remark = f"  % {' '.join(cells[-1].split())}" if cells[-1] else ""
         out.append(" & ".join(texts) + r" \\" + remark)
-    footnote = [f"% $^\\dagger$ {UNCHECKED}"] if _shows_unchecked(table) else []
-    return "\n".join([*out, r"\bottomrule", r"\end{tabular}", *footnote]) + "\n"
+    return (
+        "\n".join([*out, r"\bottomrule", r"\end{tabular}", *(f"% {words.latex(it)}" for it in _remarks(table))]) + "\n"
+    )

@@ -34,7 +34,10 @@ def views(runs: Path, reports: Path) -> list[ResultsView]:
 def build_index(found: list[ResultsView], reports: Path) -> Path:
     """Writes reports/index.html; the path of the page."""
     reports = Path(reports)
-    joint = sorted(path.parent.name for path in reports.glob("*+*/index.html"))
+    suites = {view.suite for view in found}
+    joint = sorted(
+        path.parent.name for path in reports.glob("*+*/index.html") if suites.issuperset(path.parent.name.split("+"))
+    )
     page = html.render(
         "index.html",
         title="Reports",

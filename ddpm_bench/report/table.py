@@ -110,12 +110,13 @@ class Table:
     @cached_property
     def kinds(self) -> set[str]:
         """Which errors the table shows: "t", "stderr"."""
-        return {entry.summary.kind for row in self.rows for entry in row.entries if entry and entry.summary.kind}
+        rows = [*self.rows, *self.baselines]
+        return {entry.summary.kind for row in rows for entry in row.entries if entry and entry.summary.kind}
 
     @cached_property
     def over(self) -> str:
         """What its standard errors are taken over, in words."""
-        entries = (entry for row in self.rows for entry in row.entries if entry)
+        entries = (entry for row in [*self.rows, *self.baselines] for entry in row.entries if entry)
         return " or ".join(sorted({entry.summary.over for entry in entries if entry.summary.kind == "stderr"}))
 
     @cached_property
@@ -143,7 +144,7 @@ class Table:
             for row in [*self.rows, *self.baselines]:
                 entry = row.entries[index]
                 if entry and entry.error_text:
-                    se = 3 if row.variant and entry.summary.kind == "stderr" and "t" in self.kinds else 0
+                    se = 3 if entry.summary.kind == "stderr" and "t" in self.kinds else 0
                     longest = max(longest, len(entry.error_text) + 3 + se)
             widths.append(longest)
         return widths

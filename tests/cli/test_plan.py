@@ -142,9 +142,9 @@ class TestWithAFinishedRun:
     ("seconds", "text"),
     [
         (None, "unknown"),
-        (7.4, "about 7 s on"),
-        (65.0, "about 1 min 5 s on"),
-        (3600.0 * 30 + 120, "about 30 h 2 min on"),
+        (7.4, "about 7 s of"),
+        (65.0, "about 1 min 5 s of"),
+        (3600.0 * 30 + 120, "about 30 h 2 min of"),
     ],
 )
 def test_time_for_people(seconds: float | None, text: str) -> None:
@@ -168,6 +168,13 @@ metric = "bits_per_dim"
 better = { variance = "beta" }
 than = { variance = "beta_tilde" }
 """
+
+
+def test_a_suite_that_was_not_run_is_found_by_its_file(call: Call, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(REPOSITORY)
+    answer = call("plan", "cifar_ablation")
+    assert answer.code == 2
+    assert answer.errors[0].endswith("; did you mean suites/cifar_ablation.toml?")
 
 
 def test_claims_that_cannot_be_decided_are_said_before(call: Call, tmp_path: Path) -> None:

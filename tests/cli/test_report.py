@@ -109,6 +109,12 @@ def test_the_index_names_every_suite(call: Call, reports: Path, finished_tiny: F
     text = (reports / "index.html").read_text(encoding="utf-8")
     assert 'id="tiny"' in text
     assert 'id="shipped"' in text
+    for name in ("shipped+tiny", "shipped+gone"):  # a joint report is listed where its suites are
+        (reports / name).mkdir()
+        (reports / name / "index.html").write_text("a page", encoding="utf-8")
+    call("report", "--index", "--runs", finished_tiny.runs, "--reports", reports)
+    text = (reports / "index.html").read_text(encoding="utf-8")
+    assert ("shipped+tiny/index.html" in text, "shipped+gone" in text) == (True, False)
     both = call("report", "shipped", "--index", "--runs", finished_tiny.runs, "--reports", reports)
     assert both.out.splitlines() == [str(reports / "shipped/index.html"), str(reports / "index.html")]
     assert '<a href="shipped/index.html">' in (reports / "index.html").read_text(encoding="utf-8")

@@ -133,8 +133,12 @@ def test_the_files_hold_the_table(example: Example):
     assert rows[9]["row"] == "uniform code"
     assert float(rows[9]["bits_per_dim"]) == math.log2(17)
 
-    lines = to_markdown(table).splitlines()
+    *lines, blank, remarks = to_markdown(table).splitlines()
+    said = "± 95 % t interval over seeds; (se): ± standard error over images of one training; bold: no variant is "
+    assert (blank, remarks.startswith(said)) == ("", True)
     assert len(lines) == 2 + 13
+    (histogram,) = [line for line in lines if "per-pixel histogram" in line]
+    assert "(se)" in histogram  # over images, under seeds' intervals
     assert {line.count("|") for line in lines} == {8}
     assert "**2.896 ± 0.076**" in lines[3]
 
@@ -146,6 +150,7 @@ def test_the_files_hold_the_table(example: Example):
     body = "\n".join(line.partition("  %")[0] for line in latex.splitlines())
     assert body.isascii()
     assert body.count("$") % 2 == 0
+    assert "% $\\pm$ 95 \\% t interval over seeds" in latex
 
 
 @pytest.mark.parametrize(

@@ -71,7 +71,7 @@ def test_the_numbers_of_a_claim_are_those_of_its_cells(claimed: Example):
     mean = -statistics.fmean(gaps)  # fewer bits are better
     text = listed(claimed)[0][1]
     assert f"bits/dim better by {mean:.3f} (95 % interval {mean - half:.3f} to {mean + half:.3f})" in text
-    assert "6 seeds · 2 contexts" in text
+    assert "6\xa0seeds · 2\xa0contexts" in text
 
 
 def test_chips_differ_in_form_not_only_in_colour(claimed: Example):

@@ -36,7 +36,7 @@ def draw(view: ResultsView, groups: list[Variant]) -> Drawing | None:
     first, last = min(half, key=lambda label: half[label]), max(half, key=lambda label: half[label])
     caption = (
         "Share of bits/dim (test split) that the steps up to t have: it begins with the share of L_0 at t = 1; what it "
-        f"lacks of 100 % at the end is L_T. Half of the rest lies at t ≤ {half[first]}"
+        f"lacks of 100 % at the end is L_T. Half of bits/dim without it lies at t ≤ {half[first]}"
     )
     caption += f" ({first}) up to t ≤ {half[last]} ({last})." if half[first] < half[last] else " for every variant."
     if any(len(line) < chain_length(group.cells[0]["axes"]) for group, line in zip(shown, lines, strict=True)):
