@@ -277,6 +277,12 @@ def test_different_trajectories_are_different_jobs(plans: Plans) -> None:
     plan = plans('[matrix]\nprediction = ["epsilon", "x0"]\nseed = [0, 1]\n')
     trained = [job for job in make_jobs(plan, num_workers=1) if any(task.stage == "train" for task in job.tasks)]
     assert [sum(task.stage == "train" for task in job.tasks) for job in trained] == [1] * 4
+    # told apart in the progress lines: by the seed where there are several
+    assert [job.name for job in trained] == [
+        f"{label}, σ²=β, linear, L_simple, seed {seed}" for label in ("ε", "x₀") for seed in (0, 1)
+    ]
+    alone = make_jobs(plans('[matrix]\nprediction = ["epsilon", "x0"]\n'), num_workers=1)
+    assert not any("seed" in job.name for job in alone)
 
 
 def test_jobs_hold_every_missing_task_once_and_wait_for_their_inputs(plans: Plans) -> None:

@@ -24,15 +24,16 @@ def make_jobs(plan: Plan, num_workers: int) -> list[Job]:
     references += _unique([cell.forward for cell in plan.selected() if cell.forward])
     jobs = [make_job("shared by all cells", references, missing, 2.0)]
     chosen = {id(cell) for cell in plan.selected()}
+    several = len({cell.suite_cell.cell.seed for cell in plan.selected()}) > 1
     trajectories: dict[str, list[CellPlan]] = {}
     for cells in plan.trainings().values():
         wanted = [cell for cell in cells if id(cell) in chosen]
         if wanted:
             trajectories.setdefault(_trajectory(wanted[0]), []).extend(wanted)
     for cells in trajectories.values():
-        jobs.extend(_training_jobs(cells, missing, apart=num_workers > len(trajectories)))
+        jobs.extend(_training_jobs(_name(cells, several), cells, missing, apart=num_workers > len(trajectories)))
     for cell in plan.selected():
-        jobs.extend(_sampling_jobs(cell, missing))
+        jobs.extend(_sampling_jobs(_name([cell], several), cell, missing))
     done: set[str] = set()
     for job in jobs:  # a task that two jobs would make stays with the first; the other waits for it
         again = [task for task in job.tasks if task.key in done]
@@ -42,10 +43,10 @@ def make_jobs(plan: Plan, num_workers: int) -> list[Job]:
     return [job for job in jobs if job.tasks]
 
 
-def _training_jobs(cells: list[CellPlan], missing: dict[str, Task], apart: bool) -> list[Job]:
+def _training_jobs(name: str, cells: list[CellPlan], missing: dict[str, Task], apart: bool) -> list[Job]:
     """The trainings of a trajectory, shorter ones first, and what evaluates them by arithmetic and scores."""
     ordered = sorted(cells, key=lambda cell: cell.train.spec["steps"])
-    name, weight = _name(ordered), 10.0 + ordered[-1].train.spec["steps"]
+    weight = 10.0 + ordered[-1].train.spec["steps"]
     trains = sorted((task for cell in ordered for task in cell.trains()), key=lambda task: task.spec["steps"])
     scores = _unique([task for cell in ordered for tasks in [*cell.score.values(), cell.fit_scores] for task in tasks])
     fits = [cell.fit for cell in ordered if cell.fit]
@@ -69,13 +70,15 @@ def _trajectory(cell: CellPlan) -> str:
     return repr((cell.train.spec["training"], cell.train.inputs))
 
 
-def _name(cells: list[CellPlan]) -> str:
-    others = f" (+{len(cells) - 1})" if len(cells) > 1 else ""
-    return cells[0].suite_cell.label + others
+def _name(cells: list[CellPlan], several_seeds: bool) -> str:
+    """The first of the cells in words, its seed where there are several, and how many more."""
+    first = cells[0].suite_cell
+    seed = f", seed {first.cell.seed}" if several_seeds else ""
+    return first.label + seed + (f" (+{len(cells) - 1})" if len(cells) > 1 else "")
 
 
-def _sampling_jobs(cell: CellPlan, missing: dict[str, Task]) -> list[Job]:
-    name, metrics = cell.suite_cell.label, [*cell.quality.values(), *cell.nearest.values()]
+def _sampling_jobs(name: str, cell: CellPlan, missing: dict[str, Task]) -> list[Job]:
+    metrics = [*cell.quality.values(), *cell.nearest.values()]
     gallery = [cell.gallery] if cell.gallery else []
     per_chunk = [[sample] for sample in cell.samples]
     for task in cell.features:  # beside the chunk they are features of
