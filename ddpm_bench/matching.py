@@ -83,8 +83,5 @@ def mixed_families(pairs: Sequence[Pair]) -> str | None:
 
 def family_of(pairs: Sequence[Pair]) -> str:
     """The family of a claim with these pairs."""
-    return (
-        WITHIN
-        if all(one["train_key"] == other["train_key"] for pair in pairs for one, other in pair.both())
-        else ACROSS
-    )
+    shared = all(one["train_key"] == other["train_key"] for pair in pairs for one, other in pair.both())
+    return WITHIN if shared else ACROSS

@@ -96,7 +96,7 @@ def _remarks(table: Table) -> list[str]:
     if "t" in table.kinds:
         found.append(f"± {T_INTERVAL}")
     if "stderr" in table.kinds:
-        found.append(f"(se): ± standard error {table.over} of one training")
+        found.append(f"(se): ± standard error {table.over}, of one training or of a baseline")
     if table.any_bold:
         found.append("bold: no variant is significantly better (95 % t interval of the differences at equal seed)")
     return [*found, f"† {UNCHECKED}"] if _shows_unchecked(table) else found

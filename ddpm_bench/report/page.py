@@ -6,7 +6,7 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from types import MappingProxyType, ModuleType
+from types import ModuleType
 
 from ddpm_bench.report import grid, html, illegal, omitted, orderings, verdicts, words
 from ddpm_bench.report.export import to_csv, to_latex, to_markdown
@@ -114,7 +114,7 @@ def write_tables(folder: Path, table: Table) -> None:
     html.write(folder / "table.tex", to_latex(table))
 
 
-def write_figures(folder: Path, drawings: list[Drawing], pictures: Mapping[str, bytes] = MappingProxyType({})) -> None:
+def write_figures(folder: Path, drawings: list[Drawing], pictures: Mapping[str, bytes]) -> None:
     """figures/ with each as SVG and PDF, and pictures as PNG."""
     for name, png in pictures.items():
         place = folder / "figures" / name

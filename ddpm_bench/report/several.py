@@ -59,7 +59,7 @@ def build_joint(views: Sequence[ResultsView], out: Path) -> Path:
             "differing": settings_that_differ(views),
         }
         page = html.render("several.html", **content)
-    write_figures(folder, drawings)
+    write_figures(folder, drawings, {})
     html.write(folder / "index.html", page)
     return folder / "index.html"
 

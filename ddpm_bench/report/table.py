@@ -113,6 +113,11 @@ class Table:
         rows = [*self.rows, *self.baselines]
         return {entry.summary.kind for row in rows for entry in row.entries if entry and entry.summary.kind}
 
+    @property
+    def any_single(self) -> bool:
+        """Whether some variant has the value of one seed alone."""
+        return any(entry.summary.kind == "stderr" for row in self.rows for entry in row.entries if entry)
+
     @cached_property
     def over(self) -> str:
         """What its standard errors are taken over, in words."""

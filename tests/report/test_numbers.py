@@ -134,7 +134,7 @@ def test_the_files_hold_the_table(example: Example):
     assert float(rows[9]["bits_per_dim"]) == math.log2(17)
 
     *lines, blank, remarks = to_markdown(table).splitlines()
-    said = "± 95 % t interval over seeds; (se): ± standard error over images of one training; bold: no variant is "
+    said = "± 95 % t interval over seeds; (se): ± standard error over images, of one training or of a "
     assert (blank, remarks.startswith(said)) == ("", True)
     assert len(lines) == 2 + 13
     (histogram,) = [line for line in lines if "per-pixel histogram" in line]
